@@ -1,0 +1,5 @@
+"""``python -m negawatt`` is the command ``negawatt``."""
+
+from negawatt.cli import main
+
+main()

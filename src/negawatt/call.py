@@ -1,0 +1,276 @@
+"""The values that travel: a Call goes down through the levers, a Reply (`negawatt.reply`) comes back up.
+
+A `Call` is frozen; a lever that changes it forwards a changed copy. What happened to it on the way is written
+into its `Trail`, which all copies share and which only grows: the decisions of the levers, the attempts at
+providers, and how it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from negawatt.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from negawatt.clock import Clock
+    from negawatt.economics.accounts import Bill
+    from negawatt.economics.usage import Usage
+    from negawatt.reply import Reply
+
+
+class Request:
+    """A read-only view over the caller's JSON. Unknown fields are kept, in their order.
+
+    *raw* is what the caller sent; it is parsed when first looked into, and sent on unchanged if nothing changed it.
+    """
+
+    __slots__ = ("_data", "_raw", "digest")
+
+    def __init__(self, raw: bytes | None = None, data: dict[str, Any] | None = None) -> None:
+        self._raw = raw
+        self._data = data
+        self.digest: bytes | None = None  # kept by `negawatt.keys`, which makes it
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The parsed body. Raises `InvalidRequest` when it is not a JSON object."""
+        if self._data is None:
+            try:
+                data = orjson.loads(self._raw or b"")
+            except orjson.JSONDecodeError as error:
+                raise InvalidRequest(f"the request body is not valid JSON: {error}") from error
+            if not isinstance(data, dict):
+                raise InvalidRequest(f"the request body must be a JSON object, not {json_name(data)}")
+            self._data = data
+        return self._data
+
+    @property
+    def body(self) -> bytes:
+        """The bytes to send on."""
+        if self._raw is None:
+            self._raw = orjson.dumps(self._data)
+        return self._raw
+
+    @property
+    def model(self) -> str:
+        return str(self.data["model"])
+
+    @property
+    def stream(self) -> bool:
+        return self.data.get("stream") is True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.data.get(name, default)
+
+    def replace(self, **fields: Any) -> Request:
+        """Return a copy with *fields* changed; a field changed to the value it had leaves the bytes alone."""
+        if all(self.data.get(name) == value for name, value in fields.items()):
+            return self
+        return Request(data={**self.data, **fields})
+
+
+def json_name(value: object) -> str:
+    """Return what JSON calls the type of *value*, with its article."""
+    if isinstance(value, bool):
+        return "a boolean"
+    names: dict[type, str] = {
+        dict: "an object", list: "an array", str: "a string", int: "an integer", float: "a number", type(None): "null"
+    }  # fmt: skip
+    return names.get(type(value), type(value).__name__)
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks. Nothing is ever shared between callers whose *tenant* or *permissions* differ."""
+
+    tenant: str = "default"
+    user: str | None = None
+    key_id: str | None = None
+    permissions: str = ""  # digest of the sorted permission names; "" when there are none
+    models: frozenset[str] | None = None  # None: any
+
+
+class Hints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the caller said beside the body, in headers. All optional; none can loosen a policy."""
+
+    key: str | None = None
+    request_class: str | None = None
+    task: str | None = None
+    user: str | None = None
+    permissions: str | None = None
+    corpus_version: str | None = None
+    prompt_version: str | None = None
+    session: str | None = None
+    mode: str | None = None
+    deadline_ms: str | None = None
+    cache_control: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One model at one provider."""
+
+    provider: str
+    model: str  # as the provider names it
+    name: str  # as callers name it
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """What, beside the request itself, may change an answer. Part of every cache key."""
+
+    tenant: str = "default"
+    permissions: str = ""
+    user: str | None = None  # only for classes whose answers are personal
+    corpus_version: str | None = None
+    prompt_version: str | None = None
+
+
+NO_HINTS = Hints()
+NO_SCOPE = Scope()
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a decision spared, against the call as it would have gone on without it. Priced by the meter."""
+
+    usage: Usage
+    model: str
+    provider: str
+    upstream_s: float | None = None
+    basis: str = "measured"
+
+
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one lever did with one call."""
+
+    lever: str
+    action: str
+    reason: str | None = None
+    mode: str = "on"
+    saved: Saved | None = None
+    detail: dict[str, Any] | None = None
+
+
+class Attempt:
+    """One call to one provider. It is billed, whether or not its answer was used.
+
+    *usage* None means that the provider did not say; *billed* False means that it answered with an error status,
+    or was never reached, which providers do not charge.
+    """
+
+    __slots__ = ("billed", "ended", "error", "first_chunk", "started", "status", "target", "usage")
+
+    def __init__(self, target: Target, started: float) -> None:
+        self.target = target
+        self.started = started
+        self.first_chunk: float | None = None
+        self.ended: float | None = None
+        self.status: int | None = None
+        self.error: str | None = None
+        self.usage: Usage | None = None
+        self.billed = True
+
+
+class Trail:
+    """What happened to one call so far. Shared by every copy of it; append-only.
+
+    It is complete when nobody holds it any more: the caller's reply, each attempt at a provider, and each shadow
+    run hold it while they last. Then *on_complete* is called, once.
+    """
+
+    __slots__ = (
+        "_holds", "attempts", "bill", "call", "clock", "decisions", "ended", "ending", "error", "first_byte",
+        "holdout", "on_complete", "reply", "status", "waited_s",
+    )  # fmt: skip
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.call: Call | None = None  # the newest copy
+        self.decisions: list[Decision] = []
+        self.attempts: list[Attempt] = []
+        self.waited_s = 0.0  # time spent waiting on purpose: queue, backoff, a shared answer
+        self.first_byte: float | None = None
+        self.ended: float | None = None
+        self.ending: str | None = None
+        self.status: int | None = None
+        self.error: BaseException | None = None
+        self.holdout = False
+        self.reply: Reply | None = None  # as the caller has it
+        self.bill: Bill | None = None  # once nothing can change it any more
+        self.on_complete: Callable[[Trail], None] | None = None
+        self._holds = 1  # the caller's own
+
+    def hold(self) -> None:
+        self._holds += 1
+
+    def release(self) -> None:
+        self._holds -= 1
+        if self._holds == 0 and self.on_complete is not None:
+            self.on_complete(self)
+
+    def open_attempt(self, target: Target) -> Attempt:
+        attempt = Attempt(target, self.clock.monotonic())
+        self.attempts.append(attempt)
+        self.hold()
+        return attempt
+
+    def close_attempt(self, attempt: Attempt, *, error: str | None = None) -> None:
+        """End *attempt*; a second time is a no-op."""
+        if attempt.ended is None:
+            attempt.ended = self.clock.monotonic()
+            attempt.error = error
+            self.release()
+
+    def end(self, ending: str, *, status: int | None = None, error: BaseException | None = None) -> None:
+        """Say how the call ended for its caller; only the first word counts."""
+        if self.ending is None:
+            self.ending, self.status, self.error = ending, status, error
+            self.ended = self.clock.monotonic()
+            self.release()
+
+    def decided(self, lever: str) -> Decision | None:
+        """Return the newest real decision of *lever*."""
+        return next((d for d in reversed(self.decisions) if d.lever == lever and d.mode != "shadow"), None)
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One request on its way down."""
+
+    id: str
+    request: Request
+    trail: Trail
+    received_at: float  # seconds since 1970, UTC
+    started: float  # the clock's monotonic reading at the same moment
+    operation: str = "chat"  # OpenTelemetry gen_ai.operation.name
+    body_bytes: int = 0  # as declared or as read; an oversize body is not read to its end
+    hints: Hints = NO_HINTS
+    caller: Caller | None = None
+    request_class: str = "default"
+    scope: Scope = NO_SCOPE
+    deadline: float | None = None  # event-loop time
+    targets: tuple[Target, ...] = ()
+    shadow: bool = False
+
+    def with_(self, **fields: Any) -> Call:
+        """Return a copy with *fields* changed, and make it the newest one of its trail."""
+        changed = msgspec.structs.replace(self, **fields)
+        if not changed.shadow:
+            self.trail.call = changed
+        return changed
+
+    def with_request(self, **fields: Any) -> Call:
+        return self.with_(request=self.request.replace(**fields))
+
+    def note(  # noqa: PLR0913
+        self,
+        lever: str,
+        action: str,
+        reason: str | None = None,
+        *,
+        saved: Saved | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Write down what *lever* decided."""
+        mode = "shadow" if self.shadow else "on"
+        self.trail.decisions.append(Decision(lever, action, reason, mode, saved, detail))

@@ -1,0 +1,153 @@
+"""Model names, and the providers they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from negawatt.call import Target
+from negawatt.config import Config
+from negawatt.config import Provider as Settings
+from negawatt.errors import ConfigError
+from negawatt.providers import Provider
+from negawatt.providers.rows import ROWS, Row
+
+_MOST_KEPT = 10_000
+
+
+class Catalogue:
+    """Finds where a name leads: a configured model, ``provider/model``, or the first provider that serves it."""
+
+    def __init__(self, config: Config) -> None:
+        self._models = {model.name: model for model in config.models}
+        self._providers = config.providers
+        self._kept: dict[str, tuple[Target, ...]] = {}
+
+    def targets(self, model: str) -> tuple[Target, ...]:
+        """Return the target of *model* and its fallbacks, in order; none when the name is unknown."""
+        found = self._kept.get(model)
+        if found is None:
+            if len(self._kept) >= _MOST_KEPT:  # callers choose names: keep the table bounded
+                self._kept.clear()
+            found = self._kept[model] = self._find(model)
+        return found
+
+    def names(self) -> list[str]:
+        """Return the names that callers may use, as far as they can be listed."""
+        listed = list(self._models)
+        for provider in self._providers:
+            listed += [name for name in provider.models if not any(mark in name for mark in "*?[")]
+        return list(dict.fromkeys(listed))
+
+    def _find(self, name: str) -> tuple[Target, ...]:
+        if name in self._models:
+            model = self._models[name]
+            own = Target(model.provider, model.upstream or model.name, name)
+            return (own, *(target for fallback in model.fallbacks for target in self._find(fallback)[:1]))
+        for provider in self._providers:
+            if any(fnmatchcase(name, pattern) for pattern in provider.models if pattern != "*"):
+                return (Target(provider.name, name, name),)
+        prefix, _, rest = name.partition("/")
+        for provider in self._providers:
+            if rest and provider.name == prefix and any(fnmatchcase(rest, pattern) for pattern in provider.models):
+                return (Target(provider.name, rest, name),)
+        for provider in self._providers:
+            if "*" in provider.models:
+                return (Target(provider.name, name, name),)
+        return ()
+
+
+def price_ids(config: Config) -> dict[str, str | None]:
+    """Return for each provider its id in the price tables; None where anybody may run the models."""
+    ids: dict[str, str | None] = {}
+    for provider in config.providers:
+        row = ROWS.get(_kind(provider))
+        if provider.priced_as is not None:
+            ids[provider.name] = provider.priced_as
+        elif row is None:
+            ids[provider.name] = None
+        else:
+            ids[provider.name] = None if row.local and row.base_url is None else row.priced_as or row.name
+    return ids
+
+
+def open_providers(config: Config, wire: Any, environ: Mapping[str, str]) -> dict[str, Provider]:
+    """Open the providers of *config*. Raises `ConfigError` that names the entry and what is missing."""
+    return {
+        settings.name: _open(settings, f"providers[{i}]", wire, environ) for i, settings in enumerate(config.providers)
+    }
+
+
+def _kind(settings: Settings) -> str:
+    if settings.kind is not None:
+        return settings.kind
+    if settings.url is not None:
+        return settings.url.partition(":")[0]
+    return settings.name if settings.name in ROWS else "openai-compatible"
+
+
+def _open(settings: Settings, where: str, wire: Any, environ: Mapping[str, str]) -> Provider:
+    kind = _kind(settings)
+    if kind in ("recorded", "modelled"):
+        return open_stand_in(settings.name, settings.url or f"{kind}:", wire, f"{where}.url")
+    row = ROWS.get(kind)
+    if row is None:
+        known = ", ".join([*ROWS, "recorded", "modelled"])
+        raise ConfigError(f"{where}.kind: there is no kind {kind!r}; known: {known}", param=f"{where}.kind")
+    base_url = settings.base_url or row.base_url
+    if base_url is None:
+        raise ConfigError(f"{where}.base_url: {kind} needs the address of your own server", param=f"{where}.base_url")
+    return _over_http(settings, row, base_url, _key_header(settings, row, where, environ), wire)
+
+
+def _over_http(
+    settings: Settings, row: Row, base_url: str, headers: tuple[tuple[str, str], ...], wire: Any
+) -> Provider:
+    from negawatt.providers.openai import OpenAICompatible
+    from negawatt.providers.transport import Limits, Timeouts, open_transport
+
+    return OpenAICompatible(
+        settings.name,
+        base_url,
+        transport=open_transport(
+            settings.transport, limits=Limits(max_connections=settings.max_connections), ca_file=settings.ca_file
+        ),
+        wire=wire,
+        timeouts=Timeouts(
+            connect_s=settings.connect_timeout_s,
+            first_byte_s=settings.first_byte_timeout_s,
+            idle_s=settings.idle_timeout_s,
+        ),
+        headers=(*headers, *settings.headers.items()),
+        usage_in_stream=row.usage_in_stream,
+    )
+
+
+def _key_header(
+    settings: Settings, row: Row, where: str, environ: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    variable = settings.key_env or row.key_env
+    if variable is None or (settings.key_env is None and settings.base_url is not None and variable not in environ):
+        return ()
+    key = environ.get(variable)
+    if not key:
+        raise ConfigError(f"{where}.key_env: the variable {variable} is not set", param=f"{where}.key_env")
+    value = f"Bearer {key}" if row.key_header == "authorization" else key
+    return ((row.key_header, value),)
+
+
+def open_stand_in(name: str, url: str, wire: Any, where: str) -> Provider:
+    """Open ``recorded:FILE`` or ``modelled:?a=0.3&b=0.02``. Raises `ConfigError` or `InputError`."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "recorded" and rest:
+        from negawatt.providers.recorded import Recorded
+        from negawatt.providers.recording import Recording
+
+        return Recorded(name, Recording.load(Path(rest.removeprefix("//"))), wire)
+    if scheme == "modelled":
+        from negawatt.providers.modelled import Modelled
+
+        return Modelled.of(name, rest.removeprefix("//").removeprefix("?"), wire)
+    raise ConfigError(f"{where}: {url!r} is neither recorded:FILE nor modelled:?a=SECONDS&b=SECONDS", param=where)

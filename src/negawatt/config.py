@@ -1,0 +1,250 @@
+"""The configuration: one TOML file, checked whole before anything is opened.
+
+Every field has its default here; a file names only what differs. Unknown fields, wrong types and references to
+nothing are refused with the file, the path of the field and what was expected. Secrets are named (``key_env``:
+the name of an environment variable), never written down.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from negawatt.errors import ConfigError
+
+Mode = Literal["off", "shadow", "canary", "on"]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+_T = TypeVar("_T")
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Server(_Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 4100
+    max_body_bytes: Count = 20 * 1024 * 1024
+    max_in_flight: Count = 4000  # above it, calls get a 429 at once
+    body_timeout_s: Positive = 30.0
+    deadline_s: Positive = 600.0  # of a whole call; callers may ask for less
+    allow_origins: tuple[str, ...] = ()  # browsers' pages that may call; none by default
+
+
+class Ledger(_Section):
+    url: str = "sqlite:///negawatt.sqlite"
+    keep_content: bool = False  # keep requests and answers as well, so that they can be replayed
+
+
+class Economics(_Section):
+    prices: str | None = None  # TOML file of your own prices, asked first
+    litellm_prices: str | None = None  # JSON file in LiteLLM's format, asked last
+    energy: str | None = None  # TOML file of your own energy coefficients
+    zone: str = "WORLD"  # of the electricity grid, ISO 3166-1 alpha-3
+    batch: Count | None = None  # running batch of your own inference server, where you know it
+
+
+class Cache(_Section):
+    store: str = "memory://?max_bytes=268435456"
+
+
+class Lever(_Section):
+    """What every lever has."""
+
+    mode: Mode = "on"
+    share: Share = 0.1  # of callers, in mode canary
+
+
+class ExactCache(Lever):
+    ttl_s: Positive = 86_400.0
+    max_entry_bytes: Count = 1024 * 1024
+    access: Literal["read_write", "read_only", "write_only"] = "read_write"
+    when: Literal["deterministic", "always", "never"] = "deterministic"
+
+
+class Coalesce(Lever):
+    when: Literal["not_sampled", "deterministic", "always", "never"] = "not_sampled"
+    max_buffer_bytes: Count = 64 * 1024 * 1024
+
+
+class Retry(Lever):
+    attempts: Annotated[int, Meta(ge=1, le=20)] = 3  # at each target, the first included
+    backoff_s: Positive = 0.5  # doubles each time, with full jitter
+    max_backoff_s: Positive = 20.0  # a longer Retry-After goes to the next target, or back to the caller
+    breaker_failures: Count = 5  # in a row, at one target
+    breaker_cooldown_s: Positive = 10.0
+
+
+class Levers(_Section):
+    exact_cache: ExactCache = ExactCache()
+    coalesce: Coalesce = Coalesce()
+    retry: Retry = Retry()
+
+
+class Holdout(_Section):
+    share: Share = 0.01  # of calls that pass through none of the saving levers: the control group
+
+
+class RequestClass(_Section):
+    """A kind of request, with what differs for it. Levers that it does not name stay as they are."""
+
+    owner: str | None = None
+    personal: bool = False  # answers depend on the user: never shared between users
+    needs_corpus_version: bool = False  # without one, nothing of this class is cached or shared
+    ttl_s: Positive | None = None
+    max_cache_bytes: Count | None = None
+    cache: Literal["deterministic", "always", "never"] | None = None
+    levers: dict[str, Mode] = {}
+
+
+class Provider(_Section):
+    name: Name
+    kind: str | None = None  # a row of providers/rows.toml, or recorded, or modelled; default: the name
+    base_url: str | None = None
+    key_env: str | None = None
+    models: tuple[str, ...] = ("*",)
+    priced_as: str | None = None  # provider id in the price table, where it differs
+    headers: dict[str, str] = {}
+    connect_timeout_s: Positive = 10.0
+    first_byte_timeout_s: Positive = 300.0
+    idle_timeout_s: Positive = 120.0
+    max_connections: Count = 2000
+    ca_file: str | None = None
+    transport: Literal["httptools", "aiohttp"] = "httptools"
+    url: str | None = None  # recorded:FILE or modelled:?a=..., for those two kinds
+
+
+class Model(_Section):
+    """A name that callers may use, and where it leads."""
+
+    name: Name
+    provider: Name
+    upstream: str | None = None  # the provider's own name for it; default: the same
+    fallbacks: tuple[str, ...] = ()  # names of other models, tried in order
+
+
+class Key(_Section):
+    id: Name
+    key_env: Name
+    tenant: Name = "default"
+    user: str | None = None
+    permissions: tuple[str, ...] = ()
+    models: tuple[str, ...] | None = None
+
+
+class Config(_Section):
+    server: Server = Server()
+    ledger: Ledger = Ledger()
+    economics: Economics = Economics()
+    cache: Cache = Cache()
+    levers: Levers = Levers()
+    holdout: Holdout = Holdout()
+    classes: dict[str, RequestClass] = {}
+    providers: tuple[Provider, ...] = ()
+    models: tuple[Model, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+
+LEVER_NAMES = tuple(Levers.__struct_fields__)
+
+
+def load_config(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Config:
+    """Return the configuration in *path*, or the defaults where there is no ``negawatt.toml`` in this folder.
+
+    Without any provider in it, every known provider whose key variable is set in *environ* is used.
+    Raises `ConfigError`, which names the file and the field.
+    """
+    if path is None:
+        path = Path("negawatt.toml")
+        if not path.exists():
+            return with_found_providers(Config(), environ)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return with_found_providers(parse_config(data, str(path)), environ)
+
+
+def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
+    """Return *data* as a `Config`. Raises `ConfigError`: ``source: path.of.field: what was expected``."""
+    config = convert(data, Config, source)
+    problems = _Problems(config, source)
+    problems.check()
+    return config
+
+
+def convert(data: object, kind: type[_T], source: str) -> _T:
+    """Return *data* as *kind*. Raises `ConfigError` that names *source* and the path of the bad value."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        where = where.rstrip("`").removeprefix(".")
+        unknown = re.search(r"contains unknown field `(.+)`", what)
+        if unknown:
+            where, what = f"{where}.{unknown[1]}".removeprefix("."), "there is no such field"
+        missing = re.search(r"missing required field `(.+)`", what)
+        if missing:
+            where, what = f"{where}.{missing[1]}".removeprefix("."), "this field is required"
+        raise ConfigError(f"{source}: {where or 'top level'}: {what.replace('`', '')}", param=where) from error
+
+
+class _Problems:
+    """What the types alone cannot say: names that must exist, and must be there once."""
+
+    def __init__(self, config: Config, source: str) -> None:
+        self._config = config
+        self._source = source
+
+    def check(self) -> None:
+        config = self._config
+        self._once("providers", [p.name for p in config.providers])
+        self._once("models", [m.name for m in config.models])
+        self._once("keys", [k.id for k in config.keys])
+        providers = {p.name for p in config.providers}
+        models = {m.name for m in config.models}
+        for i, model in enumerate(config.models):
+            if model.provider not in providers:
+                self._refuse(f"models[{i}].provider", f"no provider is named {model.provider!r}", providers)
+            for j, fallback in enumerate(model.fallbacks):
+                if fallback not in models:
+                    self._refuse(f"models[{i}].fallbacks[{j}]", f"no model is named {fallback!r}", models)
+                if fallback == model.name:
+                    self._refuse(f"models[{i}].fallbacks[{j}]", "a model cannot be its own fallback")
+        for name, request_class in config.classes.items():
+            for lever in request_class.levers:
+                if lever not in LEVER_NAMES:
+                    self._refuse(f"classes.{name}.levers.{lever}", "there is no such lever", set(LEVER_NAMES))
+
+    def _once(self, table: str, names: list[str]) -> None:
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                self._refuse(f"{table}[{i}]", f"{name!r} is there twice")
+
+    def _refuse(self, where: str, what: str, known: set[str] | None = None) -> None:
+        hint = f"; known: {', '.join(sorted(known)) or 'none'}" if known is not None else ""
+        raise ConfigError(f"{self._source}: {where}: {what}{hint}", param=where)
+
+
+def with_found_providers(config: Config, environ: Mapping[str, str]) -> Config:
+    """Return *config* with the providers whose keys lie in *environ*, where it names none itself."""
+    if config.providers:
+        return config
+    from negawatt.providers.rows import ROWS
+
+    found = tuple(
+        Provider(name=row.name) for row in ROWS.values() if row.key_env and row.base_url and environ.get(row.key_env)
+    )
+    return msgspec.structs.replace(config, providers=found)

@@ -1,0 +1,174 @@
+"""What a call cost, in money and energy, and what it would have cost had no lever spared anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+import msgspec
+
+from negawatt.call import Attempt, Decision, Saved, Trail
+from negawatt.economics.carbon import Carbon
+from negawatt.economics.energy import NO_ENERGY, Energy, EnergyRate, Joules
+from negawatt.economics.prices import Prices
+from negawatt.economics.rates import Rate, charge
+from negawatt.economics.usage import Usage
+
+PUSD = Decimal(10) ** 12  # pico-dollars in a dollar
+_ZERO = Decimal(0)
+
+
+class Amount(msgspec.Struct, frozen=True):
+    """What some usage comes to. None: no price, or nothing known about the energy."""
+
+    cost_usd: Decimal | None
+    joules: Joules | None
+    price_source: str | None
+    energy_basis: str | None
+
+
+class Bill(msgspec.Struct, frozen=True):
+    """What one call comes to: as it was, and as it would have been."""
+
+    usage: Usage | None
+    actual: Amount
+    baseline_input_tokens: int | None
+    baseline_output_tokens: int | None
+    baseline_cost_usd: Decimal | None
+    baseline_joules: Joules | None
+    attempts: list[Amount]
+    saved: dict[int, Amount]  # by the position of the decision
+
+    @property
+    def saved_usd(self) -> Decimal | None:
+        if self.baseline_cost_usd is None or self.actual.cost_usd is None:
+            return None
+        return self.baseline_cost_usd - self.actual.cost_usd
+
+
+_NOTHING = Amount(_ZERO, NO_ENERGY, None, None)
+
+
+class Accounts:
+    """Prices usage, by the tables as they were when the call came in.
+
+    *priced_as* maps a provider's name to its id in the price tables.
+    """
+
+    def __init__(self, prices: Prices, energy: Energy, carbon: Carbon, priced_as: Mapping[str, str | None]) -> None:
+        self._prices = prices
+        self._energy = energy
+        self.carbon = carbon
+        self._priced_as = priced_as
+        self._rates: dict[tuple[str, str, int], tuple[Rate | None, EnergyRate | None]] = {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"prices": self._prices.version, "energy": self._energy.version, "carbon": self.carbon.version}
+
+    def warm(self) -> None:
+        """Read the price table now, and not in the middle of the first call."""
+        self._prices.rate("openai", "gpt-4o-mini", datetime.now(UTC))
+
+    def amount(self, provider: str, model: str, usage: Usage | None, at: float) -> Amount:
+        """Return what *usage* of *model* at *provider* comes to at *at* (seconds since 1970)."""
+        if usage is None:
+            return Amount(None, None, None, None)
+        rate, energy = self._rates_at(provider, model, at)
+        money = charge(usage, rate)
+        return Amount(
+            None if money is None else money.usd,
+            None if energy is None else energy.joules(usage),
+            None if money is None else money.source,
+            None if energy is None else energy.basis,
+        )
+
+    def _rates_at(self, provider: str, model: str, at: float) -> tuple[Rate | None, EnergyRate | None]:
+        # Prices change by the day, some by the hour: within a quarter of an hour they are looked up once.
+        key = (provider, model, int(at // 900))
+        found = self._rates.get(key)
+        if found is None:
+            if len(self._rates) >= 10_000:
+                self._rates.clear()
+            priced_as = self._priced_as.get(provider, provider)
+            rate = self._prices.rate(priced_as, model, datetime.fromtimestamp(at, UTC))
+            price = None if rate is None or rate.output_usd_per_mtok is None else float(rate.output_usd_per_mtok)
+            found = (rate, self._energy.rate(priced_as, model, output_price_usd_per_mtok=price))
+            self._rates[key] = found
+        return found
+
+    def bill(self, trail: Trail, received_at: float) -> Bill:
+        """Return what the call of *trail* comes to so far."""
+        attempts = [self._attempt(attempt, received_at) for attempt in trail.attempts]
+        actual = attempts[0] if len(attempts) == 1 else _total(attempts) if attempts else _NOTHING
+        usages = [attempt.usage for attempt in trail.attempts if attempt.usage is not None]
+        usage = usages[0] if len(usages) == 1 else sum(usages[1:], usages[0]) if usages else None
+        saved, spared = self._saved(trail.decisions, received_at)
+        known = usage is not None or bool(spared) or not trail.attempts
+        baseline = actual if not saved else _total([actual, *saved.values()])
+        return Bill(
+            usage=usage,
+            actual=actual,
+            baseline_input_tokens=_sum_tokens(usage, spared, "input_tokens") if known else None,
+            baseline_output_tokens=_sum_tokens(usage, spared, "output_tokens") if known else None,
+            baseline_cost_usd=baseline.cost_usd,
+            baseline_joules=baseline.joules,
+            attempts=attempts,
+            saved=saved,
+        )
+
+    def _attempt(self, attempt: Attempt, at: float) -> Amount:
+        if not attempt.billed:
+            return _NOTHING
+        return self.amount(attempt.target.provider, attempt.target.model, attempt.usage, at)
+
+    def _saved(self, decisions: list[Decision], at: float) -> tuple[dict[int, Amount], list[Saved]]:
+        amounts: dict[int, Amount] = {}
+        spared: list[Saved] = []
+        for place, decision in enumerate(decisions):
+            saved = decision.saved
+            if saved is not None and decision.mode != "shadow":
+                amounts[place] = self.amount(saved.provider, saved.model, saved.usage, at)
+                spared.append(saved)
+        return amounts, spared
+
+    def priced_saving(self, saved: Saved, amount: Amount | None, at: float) -> dict[str, Any]:
+        """Return *saved* as the ledger keeps it."""
+        if amount is None:  # a shadow decision: priced, but part of no sum
+            amount = self.amount(saved.provider, saved.model, saved.usage, at)
+        joules = amount.joules
+        return {
+            "input_tokens": saved.usage.input_tokens,
+            "output_tokens": saved.usage.output_tokens,
+            "usage": msgspec.to_builtins(saved.usage),
+            "model": saved.model,
+            "provider": saved.provider,
+            "cost_pusd": to_pusd(amount.cost_usd),
+            "energy_j": None if joules is None else [joules.low, joules.central, joules.high],
+            "upstream_s": saved.upstream_s,
+            "basis": saved.basis,
+        }
+
+
+def to_pusd(cost_usd: Decimal | None) -> int | None:
+    """Return dollars as whole pico-dollars."""
+    return None if cost_usd is None else int((cost_usd * PUSD).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _total(amounts: list[Amount]) -> Amount:
+    """Return the sum; unknown if a part is unknown. Of several sources and bases the last is named."""
+    cost: Decimal | None = _ZERO
+    joules: Joules | None = NO_ENERGY
+    source = basis = None
+    for amount in amounts:
+        cost = None if cost is None or amount.cost_usd is None else cost + amount.cost_usd
+        joules = None if joules is None or amount.joules is None else joules + amount.joules
+        source, basis = amount.price_source or source, amount.energy_basis or basis
+    return Amount(cost, joules, source, basis)
+
+
+def _sum_tokens(usage: Usage | None, spared: list[Saved], name: str) -> int:
+    own = 0 if usage is None else int(getattr(usage, name))
+    return own + sum(int(getattr(saved.usage, name)) for saved in spared)

@@ -1,0 +1,217 @@
+"""The gateway: the levers in their order, the providers below them, the ledger beside them.
+
+    async with Gateway.open(load_config()) as gateway:
+        reply = await gateway.chat({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]})
+        print(reply["choices"][0]["message"]["content"])
+
+The server, the replay and the library all come through here: there is one path.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import orjson
+
+from negawatt.call import NO_HINTS, Call, Hints, Request, Trail
+from negawatt.catalogue import Catalogue, open_providers, price_ids
+from negawatt.clock import Clock, SystemClock
+from negawatt.config import Config
+from negawatt.economics.accounts import Accounts
+from negawatt.economics.carbon import Carbon
+from negawatt.economics.energy import Energy
+from negawatt.economics.prices import Prices
+from negawatt.errors import InvalidRequest, StoreError
+from negawatt.ledger import Ledger
+from negawatt.levers.admit import Admit, Keyring
+from negawatt.levers.coalesce import Coalesce
+from negawatt.levers.exact_cache import ExactCache
+from negawatt.levers.meter import Meter
+from negawatt.levers.retry import Retry
+from negawatt.pipeline import Background, Pipeline, Step
+from negawatt.providers import Provider
+from negawatt.providers.counter import Counter
+from negawatt.registry import LEDGERS, STORES, open_backend
+from negawatt.reply import Reply
+from negawatt.stores import Store
+from negawatt.verify.schema import broken_contract
+from negawatt.wire.chat import CHAT
+
+
+class Gateway:
+    """Open it with `Gateway.open`; what it opens, it closes."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        config: Config,
+        *,
+        providers: Mapping[str, Provider],
+        store: Store,
+        ledger: Ledger,
+        accounts: Accounts,
+        keyring: Keyring,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.ledger = ledger
+        self.store = store
+        self.accounts = accounts
+        self.keyring = keyring
+        self.catalogue = Catalogue(config)
+        self.background = Background()
+        self._rng = rng
+        levers, counter = config.levers, Counter(providers, CHAT)
+        cache = ExactCache(
+            levers.exact_cache, config.classes, store=store, wire=CHAT, validate=broken_contract, clock=clock,
+            background=self.background,
+        )  # fmt: skip
+
+        # The levers, in the one order that they have. The others of the design have their place marked.
+        self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content)
+        self.admit = Admit(config, CHAT, keyring, self.catalogue)
+        self.pipeline = Pipeline(
+            [
+                # compose       the request takes its final meaning
+                # classify      names the class that every later lever is tuned by
+                # offload       the cheapest answer has no model
+                _step("exact_cache", cache, config),  # certain, microseconds
+                _step("coalesce", Coalesce(levers.coalesce, config.classes, CHAT), config),  # n equal calls cost one
+                # semantic_cache  a guess, so after certainty
+                # compress      after the caches, so that they key on the request as asked
+                # structure     the output contract
+                # cap           needs the contract
+                # route         when the final size is known
+                # batch         per chosen model
+                _step("retry", Retry(levers.retry, clock, rng), config, saves=False),  # nearest to the network
+            ],
+            counter,
+            class_modes={name: policy.levers for name, policy in config.classes.items()},
+            background=self.background,
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(  # noqa: PLR0913
+        cls,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        ledger: Ledger | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> AsyncIterator[Gateway]:
+        """Open everything that *config* names. Raises `ConfigError` before anything is half open.
+
+        *ledger* and *providers*, when given, are used instead of the configured ones, and stay open afterwards.
+        """
+        clock = clock or SystemClock()
+        keyring = Keyring(config.keys, environ)
+        accounts = open_accounts(config)
+        own_providers = open_providers(config, CHAT, environ) if providers is None else {}
+        own_ledger = None
+        store: Store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", clock)
+        try:
+            if ledger is None:
+                own_ledger = open_backend(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url", clock)
+            gateway = cls(
+                config, providers=own_providers if providers is None else providers, store=store,
+                ledger=own_ledger or ledger, accounts=accounts, keyring=keyring, clock=clock,
+                rng=rng or random.SystemRandom(),
+            )  # fmt: skip
+            try:
+                yield gateway
+            finally:
+                await gateway.background.drain()
+        finally:
+            for provider in own_providers.values():
+                await provider.close()
+            await store.close()
+            if own_ledger is not None:
+                own_ledger.close()
+
+    def new_call(self, body: bytes, hints: Hints = NO_HINTS, *, body_bytes: int | None = None) -> Call:
+        """Return the call that *body* makes. *body_bytes* is its true size where it was not read to its end."""
+        now = self.clock.time()
+        trail = Trail(self.clock)
+        trail.holdout = self.config.holdout.share > 0 and self._rng.random() < self.config.holdout.share
+        call = Call(
+            id=f"nw-{int(now * 1e6):x}{self._rng.getrandbits(32):08x}",
+            request=Request(body),
+            trail=trail,
+            received_at=now,
+            started=self.clock.monotonic(),
+            body_bytes=len(body) if body_bytes is None else body_bytes,
+            hints=hints,
+        )
+        trail.call = call
+        return call
+
+    async def handle(self, call: Call) -> Reply:
+        """Send *call* down and return its Reply, which must be closed. Raises `NegawattError`."""
+        return await self.meter(call, self._admitted)
+
+    async def _admitted(self, call: Call) -> Reply:
+        return await self.admit(call, self.pipeline)
+
+    async def checks(self) -> dict[str, str | None]:
+        """Return what the gateway needs to work, each with its problem or None."""
+        try:
+            await self.store.stats()
+            store = None
+        except StoreError as error:
+            store = error.message
+        lost = self.ledger.lost
+        return {
+            "providers": None if self.config.providers else "no provider is configured",
+            "store": store,
+            "ledger": f"{lost} rows could not be written" if lost else None,
+        }
+
+    async def chat(self, request: Mapping[str, Any], hints: Hints = NO_HINTS) -> dict[str, Any]:
+        """Answer one Chat Completions request, whole. Raises `NegawattError`."""
+        if request.get("stream"):
+            raise InvalidRequest("stream: this method answers whole; use `handle` to stream", param="stream")
+        reply = await self.handle(self.new_call(orjson.dumps(request), hints))
+        try:
+            await reply.whole()
+            return reply.data
+        finally:
+            await reply.close()
+
+
+def open_accounts(config: Config) -> Accounts:
+    """Return the books with the tables that *config* names. Raises `ConfigError`."""
+    from pathlib import Path
+
+    economics = config.economics
+    prices = Prices(
+        None if economics.prices is None else Path(economics.prices),
+        None if economics.litellm_prices is None else Path(economics.litellm_prices),
+    )
+    energy = Energy(None if economics.energy is None else Path(economics.energy), batch=economics.batch)
+    return Accounts(prices, energy, Carbon(economics.zone), price_ids(config))
+
+
+def _step(name: str, lever: Any, config: Config, *, saves: bool = True) -> Step:
+    settings = getattr(config.levers, name)
+    return Step(name, lever, saves, settings.mode, settings.share)
+
+
+def without(config: Config, levers: tuple[str, ...]) -> Config:
+    """Return *config* with *levers* switched off everywhere."""
+    changed = {name: msgspec.structs.replace(getattr(config.levers, name), mode="off") for name in levers}
+    classes = {
+        name: msgspec.structs.replace(policy, levers={n: m for n, m in policy.levers.items() if n not in levers})
+        for name, policy in config.classes.items()
+    }
+    return msgspec.structs.replace(
+        config, levers=msgspec.structs.replace(config.levers, **changed), classes=classes
+    )

@@ -1,0 +1,73 @@
+"""What makes two calls the same: one definition for every cache and for coalescing.
+
+Two calls are the same when everything that can change the answer is the same: the request (`Wire.identity`) and
+its scope. The digest does not depend on the order of keys in the JSON and is the same after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+
+from negawatt.call import Call, Request, Scope
+
+VERSION = b"1"  # counts up when the same call would get another key
+
+
+class Identified(Protocol):
+    """What the keys must know of a protocol."""
+
+    operation: str
+
+    def identity(self, request: Request) -> dict[str, Any]: ...
+
+
+def request_digest(request: Request, wire: Identified) -> bytes:
+    """Return the SHA-256 of the request's canonical form; it is made once for each request."""
+    if request.digest is None:
+        canonical = orjson.dumps(wire.identity(request), option=orjson.OPT_SORT_KEYS)
+        request.digest = hashlib.sha256(wire.operation.encode() + b"\0" + canonical).digest()
+    return request.digest
+
+
+def key_of(call: Call, wire: Identified) -> str:
+    """Return the key of *call*: 64 hexadecimal digits."""
+    digest = hashlib.sha256(VERSION)
+    digest.update(msgspec.json.encode(call.scope))
+    digest.update(request_digest(call.request, wire))
+    return digest.hexdigest()
+
+
+def differences(one: tuple[Request, Scope], other: tuple[Request, Scope], wire: Identified) -> list[str]:
+    """Return the paths at which two calls differ in what makes the key; an empty list when they are the same."""
+    found: list[str] = []
+    _compare(wire.identity(one[0]), wire.identity(other[0]), "", found)
+    _compare(msgspec.to_builtins(one[1]), msgspec.to_builtins(other[1]), "scope", found)
+    return found
+
+
+def _compare(one: Any, other: Any, path: str, found: list[str]) -> None:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}):
+            where = f"{path}.{name}" if path else name
+            if name not in one:
+                found.append(f"{where}: only in the second: {_short(other[name])}")
+            elif name not in other:
+                found.append(f"{where}: only in the first: {_short(one[name])}")
+            else:
+                _compare(one[name], other[name], where, found)
+    elif isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            found.append(f"{path}: {len(one)} entries, and {len(other)}")
+        for i, (a, b) in enumerate(zip(one, other, strict=False)):
+            _compare(a, b, f"{path}[{i}]", found)
+    elif orjson.dumps(one) != orjson.dumps(other):
+        found.append(f"{path}: {_short(one)}, and {_short(other)}")
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,35 @@
+"""Outcomes in this process: for replay and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from negawatt.ledger.outcome import Content, Outcome
+
+
+class MemoryLedger:
+    """A list of outcomes, in the order in which the calls ended."""
+
+    lost = 0
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self._contents: dict[str, Content] = {}
+
+    def append(self, outcome: Outcome, content: Content | None = None) -> None:
+        self.outcomes.append(outcome)
+        if content is not None:
+            self._contents[outcome.id] = content
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def rows(self, since: float = 0.0, until: float = float("inf")) -> Iterator[Outcome]:
+        kept = [outcome for outcome in self.outcomes if since <= outcome.received_at < until]
+        return iter(sorted(kept, key=lambda outcome: (outcome.received_at, outcome.id)))
+
+    def content(self, call_id: str) -> Content | None:
+        return self._contents.get(call_id)
+
+    def close(self) -> None:
+        """Nothing is open."""

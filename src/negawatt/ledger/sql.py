@@ -1,0 +1,60 @@
+"""All SQL of the ledger.
+
+The columns are the fields of `Outcome`, so there is one place that names them. Money is an integer in pico-dollars.
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from negawatt.ledger.outcome import FIELDS, Outcome
+
+VERSION = 1  # of the schema; kept in the file's user_version
+
+_TYPES = {str: "TEXT", float: "REAL", int: "INTEGER", bool: "INTEGER"}
+
+
+def _column(name: str, kind: Any) -> str:
+    optional = get_origin(kind) in (Union, types.UnionType)
+    base = next(arg for arg in get_args(kind) if arg is not type(None)) if optional else kind
+    return f"{name} {_TYPES[base]}{'' if optional else ' NOT NULL'}{' PRIMARY KEY' if name == 'id' else ''}"
+
+
+_COLUMNS = ",\n    ".join(_column(name, kind) for name, kind in get_type_hints(Outcome).items())
+
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS outcome (
+    {_COLUMNS}
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outcome_received ON outcome (received_at);
+CREATE TABLE IF NOT EXISTS content (
+    call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB
+) WITHOUT ROWID;
+"""
+
+SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
+CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"
+COUNT = "SELECT count(*) FROM outcome"
+
+_PRICED = (
+    "cost_pusd", "baseline_cost_pusd", "price_source", "energy_low_j", "energy_j", "energy_high_j",
+    "baseline_energy_low_j", "baseline_energy_j", "baseline_energy_high_j", "energy_basis", "co2e_g", "decisions",
+    "attempt_log", "versions",
+)  # fmt: skip
+REPRICED = _PRICED
+REPRICE = f"UPDATE outcome SET {', '.join(f'{name} = ?' for name in _PRICED)} WHERE id = ?"
+
+
+def insert(rows: int) -> str:
+    """Return the statement that inserts *rows* outcomes at once.
+
+    One statement for many rows, and not one call for each: SQLite gives up the interpreter's lock at every
+    statement, and on a busy process each return to it can take milliseconds.
+    """
+    marks = f"({', '.join('?' * len(FIELDS))})"
+    return f"INSERT OR REPLACE INTO outcome VALUES {', '.join([marks] * rows)}"
+
+
+def insert_contents(rows: int) -> str:
+    return f"INSERT OR REPLACE INTO content VALUES {', '.join(['(?, ?, ?)'] * rows)}"

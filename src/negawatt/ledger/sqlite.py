@@ -1,0 +1,188 @@
+"""The ledger in one SQLite file: WAL, one writer thread, batches.
+
+`append` puts a row on a list; the writer takes the whole list every `INTERVAL_S`. So a process that is killed loses
+the rows of that last moment and no others, and the file is sound: every batch is one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from negawatt.errors import InputError
+from negawatt.ledger import sql
+from negawatt.ledger.outcome import FIELDS, Content, Outcome
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.05
+_PER_STATEMENT = (100, 10, 1)
+_MAX_WAITING = 200_000  # rows kept for a disk that does not take them
+
+
+class SqliteLedger:
+    """Opens, or makes, the ledger at *path*. Raises `InputError` when the file is not a ledger that we can read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = _open(path)
+        self._waiting: list[tuple[Outcome, Content | None]] = []
+        self._lost = 0
+        self._wake = threading.Event()
+        self._written = threading.Condition()
+        self._writing = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="negawatt-ledger", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """How many rows were given up because the disk did not take them for too long."""
+        return self._lost
+
+    def append(self, outcome: Outcome, content: Content | None = None) -> None:
+        self._waiting.append((outcome, content))
+
+    def flush(self) -> None:
+        with self._written:
+            self._wake.set()
+            if not self._written.wait_for(lambda: not self._waiting and not self._writing, timeout=30.0):
+                log.error("the ledger %s did not take its rows within 30 s", self._path)
+
+    def close(self) -> None:
+        """Write what waits and let go of the file."""
+        if not self._closing:
+            self._closing = True
+            self._wake.set()
+            self._thread.join(timeout=30.0)
+            self._connection.close()
+
+    def rows(self, since: float = 0.0, until: float = float("inf")) -> Iterator[Outcome]:
+        self.flush()
+        yield from read_rows(self._path, since, until)
+
+    def content(self, call_id: str) -> Content | None:
+        self.flush()
+        return read_content(self._path, call_id)
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(INTERVAL_S)
+            self._wake.clear()
+            self._drain()
+        self._drain()
+
+    def _drain(self) -> None:
+        self._writing = True
+        batch, self._waiting = self._waiting, []
+        try:
+            if batch:
+                self._write(batch)
+        except sqlite3.Error as error:
+            self._keep(batch, error)
+        finally:
+            with self._written:
+                self._writing = False
+                self._written.notify_all()
+
+    def _keep(self, batch: list[tuple[Outcome, Content | None]], error: sqlite3.Error) -> None:
+        """The disk refused *batch*: keep it for the next round, up to a bound."""
+        room = max(0, _MAX_WAITING - len(self._waiting))
+        dropped = max(0, len(batch) - room)
+        self._lost += dropped
+        self._waiting[:0] = batch[dropped:]
+        log.error("the ledger %s could not be written (%s); %d rows wait, %d lost", self._path, error,
+                  len(self._waiting), self._lost)  # fmt: skip
+        self._wake.wait(1.0)
+
+    def _write(self, batch: list[tuple[Outcome, Content | None]]) -> None:
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            _insert(cursor, [msgspec.structs.astuple(outcome) for outcome, _ in batch], sql.insert)
+            contents = [(c.call_id, c.request, c.response) for _, c in batch if c is not None]
+            _insert(cursor, contents, sql.insert_contents)
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")
+
+
+def _insert(cursor: sqlite3.Cursor, rows: Sequence[tuple[Any, ...]], statement: Any) -> None:
+    start = 0
+    for size in _PER_STATEMENT:
+        while len(rows) - start >= size:
+            cursor.execute(statement(size), list(chain.from_iterable(rows[start : start + size])))
+            start += size
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, sql.VERSION):
+            raise InputError(f"{path}: this ledger has schema {version}; this version knows {sql.VERSION}")
+        connection.executescript(sql.SCHEMA)
+        connection.execute(f"PRAGMA user_version = {sql.VERSION}")
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: not a ledger, or it cannot be opened: {error}") from error
+    return connection
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise InputError(f"{path}: there is no ledger here")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0)
+        connection.execute(sql.COUNT).fetchone()
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: not a ledger, or it cannot be read: {error}") from error
+    return connection
+
+
+def read_rows(path: Path, since: float = 0.0, until: float = float("inf")) -> Iterator[Outcome]:
+    """Give the outcomes in the ledger at *path*, oldest first. Raises `InputError`."""
+    connection = _reading(path)
+    try:
+        for row in connection.execute(sql.SELECT, (since, until)):
+            yield _outcome(row)
+    finally:
+        connection.close()
+
+
+def read_content(path: Path, call_id: str) -> Content | None:
+    """Return what the call asked and was answered, None where that was not kept. Raises `InputError`."""
+    connection = _reading(path)
+    try:
+        row = connection.execute(sql.CONTENT, (call_id,)).fetchone()
+        return None if row is None else Content(*row)
+    finally:
+        connection.close()
+
+
+def update_rows(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write the priced columns of *outcomes* anew, in one transaction. Raises `InputError`."""
+    connection = _open(path)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        values = [(*(getattr(o, name) for name in sql.REPRICED), o.id) for o in outcomes]
+        connection.executemany(sql.REPRICE, values)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    values = dict(zip(FIELDS, row, strict=True))
+    for name in ("stream", "holdout"):
+        values[name] = None if values[name] is None else bool(values[name])
+    return Outcome(**values)

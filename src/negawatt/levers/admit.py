@@ -1,0 +1,187 @@
+"""admit: who may ask, for what, how much and how long. Nothing is computed for a caller who may not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from negawatt.call import Call, Caller, Hints, Request, Scope, Target
+from negawatt.config import Config, Key
+from negawatt.errors import (
+    AuthenticationError,
+    ConfigError,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    PermissionDenied,
+    RateLimited,
+    RequestTooLarge,
+)
+from negawatt.pipeline import Handler
+from negawatt.reply import Reply
+
+ANYONE = Caller()
+
+
+class Checked(Protocol):
+    """What admission must know of the protocol."""
+
+    def check(self, request: Request) -> None: ...
+
+
+class Catalogue(Protocol):
+    """Where model names lead."""
+
+    def targets(self, model: str) -> tuple[Target, ...]: ...
+
+    def names(self) -> list[str]: ...
+
+
+class Keyring:
+    """The keys that are accepted. Only their digests are held, and they are compared in constant time."""
+
+    def __init__(self, keys: tuple[Key, ...], environ: Mapping[str, str]) -> None:
+        self._callers: dict[bytes, Caller] = {}
+        for i, key in enumerate(keys):
+            secret = environ.get(key.key_env)
+            if not secret:
+                raise ConfigError(f"keys[{i}].key_env: the variable {key.key_env} is not set", param="key_env")
+            digest = hashlib.sha256(secret.encode()).digest()
+            if digest in self._callers:
+                raise ConfigError(f"keys[{i}]: {key.key_env} holds the same key as another entry")
+            self._callers[digest] = Caller(
+                tenant=key.tenant,
+                user=key.user,
+                key_id=key.id,
+                permissions=permissions_digest(key.permissions),
+                models=None if key.models is None else frozenset(key.models),
+            )
+
+    @property
+    def open(self) -> bool:
+        """True when no key is asked for."""
+        return not self._callers
+
+    def caller(self, secret: str | None) -> Caller:
+        """Return whose key *secret* is. Raises `AuthenticationError`."""
+        if self.open:
+            return ANYONE
+        if not secret:
+            raise AuthenticationError("no API key: send it as 'Authorization: Bearer KEY'")
+        digest = hashlib.sha256(secret.encode()).digest()
+        for known, caller in self._callers.items():
+            if hmac.compare_digest(known, digest):
+                return caller
+        raise AuthenticationError("this API key is not known here")
+
+
+def permissions_digest(names: tuple[str, ...] | list[str]) -> str:
+    """Return a digest of the set of permission names, whatever their order; "" for none."""
+    wanted = sorted({name.strip() for name in names if name.strip()})
+    return hashlib.sha256("\0".join(wanted).encode()).hexdigest()[:32] if wanted else ""
+
+
+class Admit:
+    """Turns a stranger's bytes into a call with a caller, a class, a scope, a deadline and targets."""
+
+    def __init__(self, config: Config, wire: Checked, keyring: Keyring, catalogue: Catalogue) -> None:
+        self._server = config.server
+        self._classes = config.classes
+        self._wire = wire
+        self._keyring = keyring
+        self._catalogue = catalogue
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    async def __call__(self, call: Call, forward: Handler) -> Reply:
+        call = call.with_(caller=self._keyring.caller(call.hints.key))  # known from here on: the row names them
+        self._check_size(call)
+        self._wire.check(call.request)
+        call = self._admitted(call)
+        if self._in_flight >= self._server.max_in_flight:
+            raise RateLimited(f"{self._in_flight} calls are in flight already; try again shortly")
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                reply = await forward(call)
+        except TimeoutError as error:
+            self._in_flight -= 1
+            raise DeadlineExceeded("the call's deadline passed before an answer came") from error
+        except BaseException:
+            self._in_flight -= 1
+            raise
+        reply.deadline = call.deadline
+        reply.on_end(self._leave)
+        return reply
+
+    def _leave(self, _: Reply) -> None:
+        self._in_flight -= 1
+
+    def _check_size(self, call: Call) -> None:
+        size, most = call.body_bytes, self._server.max_body_bytes
+        if size > most:
+            raise RequestTooLarge(f"the request body has {size} bytes; the limit is {most} (server.max_body_bytes)")
+
+    def _admitted(self, call: Call) -> Call:
+        caller = call.caller or ANYONE
+        if call.hints.user is not None:
+            caller = msgspec.structs.replace(caller, user=call.hints.user)
+        model = call.request.model
+        if caller.models is not None and model not in caller.models:
+            raise PermissionDenied(f"model: this key may not use {model!r}", param="model")
+        targets = self._catalogue.targets(model)
+        if not targets:
+            known = ", ".join(self._catalogue.names()[:20]) or "none"
+            raise ModelNotFound(f"model: no provider here serves {model!r}; known: {known}", param="model")
+        name = self._class_name(call.hints)
+        return call.with_(
+            caller=caller,
+            request_class=name,
+            scope=self._scope(caller, name, call.hints),
+            targets=targets,
+            deadline=asyncio.get_running_loop().time() + self._seconds(call.hints),
+        )
+
+    def _class_name(self, hints: Hints) -> str:
+        name = hints.request_class
+        if name is None or name == "default":
+            return "default"
+        if name not in self._classes:
+            known = ", ".join(sorted(self._classes)) or "none"
+            message = f"x-negawatt-class: no class is named {name[:100]!r}; known: {known}"
+            raise InvalidRequest(message, param="x-negawatt-class")
+        return name
+
+    def _scope(self, caller: Caller, name: str, hints: Hints) -> Scope:
+        policy = self._classes.get(name)
+        permissions = caller.permissions
+        if hints.permissions:  # the caller's own users' permissions: they divide further, they never join
+            permissions = f"{permissions}+{permissions_digest(hints.permissions.split(','))}"
+        return Scope(
+            tenant=caller.tenant,
+            permissions=permissions,
+            user=caller.user if policy is not None and policy.personal else None,
+            corpus_version=hints.corpus_version,
+            prompt_version=hints.prompt_version,
+        )
+
+    def _seconds(self, hints: Hints) -> float:
+        most = self._server.deadline_s
+        if hints.deadline_ms is None:
+            return most
+        try:
+            asked = float(hints.deadline_ms) / 1000
+        except ValueError:
+            asked = -1.0
+        if not asked > 0:
+            name = "x-negawatt-deadline-ms"
+            raise InvalidRequest(f"{name}: expected a number of milliseconds above 0", param=name)
+        return min(asked, most)

@@ -1,0 +1,18 @@
+"""Providers: whoever answers a call. One small protocol, one adapter for everything that speaks OpenAI's."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from negawatt.call import Call, Target
+from negawatt.reply import Reply
+
+
+class Provider(Protocol):
+    """Answers calls. Raises `negawatt.errors.UpstreamError` when it cannot."""
+
+    async def ask(self, call: Call, target: Target) -> Reply:
+        """Return the answer of *target* to *call*, whole or streamed as the request asks; it may be read once."""
+        ...
+
+    async def close(self) -> None: ...

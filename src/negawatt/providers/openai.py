@@ -1,0 +1,151 @@
+"""The adapter for every server that speaks OpenAI's Chat Completions."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from negawatt.call import Call, Request, Target
+from negawatt.errors import UpstreamBroken, UpstreamError, UpstreamStatus
+from negawatt.providers.transport import Download, Timeouts, Transport, Upload
+from negawatt.providers.transport import Target as Address
+from negawatt.reply import Burst, Chunk, Reply, Wire
+from negawatt.wire.sse import DONE, EventParser
+
+# Of an upstream's headers, those that help its callers and tell them nothing of our key.
+_PASSED_ON = ("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms")
+_PASSED_ON_PREFIX = "x-ratelimit-"
+_MAX_ERROR_BYTES = 256 * 1024
+
+
+class AskedWire(Wire, Protocol):
+    """What the adapter must know of the protocol."""
+
+    path: str
+
+
+class OpenAICompatible:
+    """Sends the caller's bytes on as they are, as far as the model name allows, and gives back what comes."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        name: str,
+        base_url: str,
+        *,
+        transport: Transport,
+        wire: AskedWire,
+        timeouts: Timeouts,
+        headers: tuple[tuple[str, str], ...] = (),
+        usage_in_stream: bool = True,
+    ) -> None:
+        self.name = name
+        self._transport = transport
+        self._wire = wire
+        self._address = Address.parse(base_url.rstrip("/") + wire.path)
+        self._timeouts = timeouts
+        self._headers = (("content-type", "application/json"), ("accept-encoding", "gzip, deflate"), *headers)
+        self._usage_in_stream = usage_in_stream
+
+    async def ask(self, call: Call, target: Target) -> Reply:
+        upload = Upload(self._address, self._body(call.request, target), "POST", self._headers)
+        try:
+            download = await self._transport.send(upload, timeout=self._timeouts)
+        except UpstreamError as error:
+            error.provider = self.name
+            raise
+        kept = False
+        try:
+            reply = await self._reply(call.request, download)
+            kept = reply.streamed
+            return reply
+        except UpstreamError as error:
+            error.provider = self.name
+            raise
+        finally:
+            if not kept:
+                await download.close()
+
+    async def _reply(self, request: Request, download: Download) -> Reply:
+        if download.status != 200:
+            body = (await download.read())[:_MAX_ERROR_BYTES]
+            raise UpstreamStatus(download.status, body, _passed_on(download), provider=self.name)
+        media_type = download.headers.get("content-type", "")
+        if request.stream and not media_type.startswith("application/json"):
+            reply = Reply(self._wire, source=EventSource(download))
+        else:
+            reply = Reply(self._wire, body=await download.read())
+            if "error" in reply.data and "choices" not in reply.data:
+                raise UpstreamBroken(f"the provider answered with an error: {_message(reply.data)}")
+        reply.headers = _passed_on(download)
+        return reply
+
+    def _body(self, request: Request, target: Target) -> bytes:
+        changes: dict[str, Any] = {}
+        if request.model != target.model:
+            changes["model"] = target.model
+        if request.stream and self._usage_in_stream:
+            options = request.get("stream_options") or {}
+            if options.get("include_usage") is not True:
+                # Without it a stream cannot be billed. The caller does not see the chunk that they did not ask for.
+                changes["stream_options"] = {**options, "include_usage": True}
+        return request.replace(**changes).body if changes else request.body
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+
+class EventSource:
+    """The chunks of a streamed answer; a `negawatt.reply.Source` that is safe to cancel.
+
+    It ends when the provider says ``[DONE]`` or closes. Whether the answer was whole by then is for the fold to say.
+    """
+
+    def __init__(self, download: Download) -> None:
+        self._download = download
+        self._pieces = download.__aiter__()
+        self._parser = EventParser()
+        self._over = False
+
+    async def __anext__(self) -> Burst:
+        while not self._over:
+            try:
+                piece = await self._pieces.__anext__()
+            except StopAsyncIteration:
+                self._over = True
+                burst = self._chunks(self._parser.end())
+            else:
+                burst = self._chunks(self._parser.feed(piece))
+            if self._over:
+                await self._download.close()
+            if burst:
+                return burst
+        raise StopAsyncIteration
+
+    def _chunks(self, events: list[bytes]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for data in events:
+            if data == DONE:
+                self._over = True
+                break
+            chunk = Chunk(data)
+            if b'"error"' in data and isinstance(chunk.data.get("error"), (dict, str)):
+                raise UpstreamBroken(f"the provider broke off with an error: {_message(chunk.data)}")
+            chunks.append(chunk)
+        return chunks
+
+    async def aclose(self) -> None:
+        self._over = True
+        await self._download.close()
+
+
+def _message(data: dict[str, Any]) -> str:
+    error = data.get("error")
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message)[:500]
+
+
+def _passed_on(download: Download) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in download.headers.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIX)
+    }

@@ -1,0 +1,31 @@
+"""The recorded provider: real answers that real models gave, from a file. What the file has not got, it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from negawatt.call import Call, Target
+from negawatt.errors import NotRecorded
+from negawatt.providers.pace import Paced
+from negawatt.providers.recording import Recording
+from negawatt.reply import Reply, Wire
+
+
+class Recorded:
+    """Answers from *recording*, after as long as the answer took then."""
+
+    def __init__(self, name: str, recording: Recording, wire: Wire) -> None:
+        self.name = name
+        self.recording = recording
+        self._wire = wire
+
+    async def ask(self, call: Call, target: Target) -> Reply:
+        asked: dict[str, Any] = {**call.request.data, "model": target.model}
+        found = self.recording.lookup(asked)
+        if found is None:
+            raise NotRecorded(f"the recording has no answer of {target.model!r} to these messages")
+        paced = Paced(self._wire, found.first_chunk_s, found.duration_s)
+        return await paced.reply(dict(found.response), stream=call.request.stream)
+
+    async def close(self) -> None:
+        """Nothing is open."""

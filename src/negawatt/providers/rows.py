@@ -1,0 +1,29 @@
+"""The table of OpenAI-compatible providers, read from ``rows.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider. *local*: it may run without a key, and its prices are not the vendor's."""
+
+    name: str
+    base_url: str | None = None
+    key_env: str | None = None
+    key_header: str = "authorization"
+    usage_in_stream: bool = True
+    priced_as: str | None = None
+    local: bool = False
+
+
+def _read() -> dict[str, Row]:
+    text = resources.files("negawatt.providers").joinpath("rows.toml").read_text(encoding="utf-8")
+    rows = msgspec.convert(tomllib.loads(text)["row"], list[Row])
+    return {row.name: row for row in rows}
+
+
+ROWS = _read()

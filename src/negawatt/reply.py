@@ -1,0 +1,222 @@
+"""A Reply: a whole body that unfolds into chunks, or chunks that fold into a whole body.
+
+Nobody above the provider needs to know which of the two it is. Whoever reads it reads it once, as `whole()` or
+by iterating over bursts of chunks; whoever needs to know how it ended asks to be called (`on_end`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from negawatt.errors import DeadlineExceeded, UpstreamProtocolError
+
+
+class Chunk:
+    """One event of a stream: the JSON text as it came, parsed when first looked into."""
+
+    __slots__ = ("_data", "_raw")
+
+    def __init__(self, raw: bytes | None = None, data: dict[str, Any] | None = None) -> None:
+        self._raw = raw
+        self._data = data
+
+    @property
+    def raw(self) -> bytes:
+        if self._raw is None:
+            self._raw = orjson.dumps(self._data)
+        return self._raw
+
+    @property
+    def data(self) -> dict[str, Any]:
+        if self._data is None:
+            try:
+                data = orjson.loads(self._raw or b"")
+            except orjson.JSONDecodeError as error:
+                raise UpstreamProtocolError(f"a chunk of the stream is not valid JSON: {error}") from error
+            if not isinstance(data, dict):
+                raise UpstreamProtocolError("a chunk of the stream is not a JSON object")
+            self._data = data
+        return self._data
+
+
+Burst = Sequence[Chunk]
+
+
+class Source(Protocol):
+    """Where the chunks of a streamed reply come from. An async generator is one."""
+
+    async def __anext__(self) -> Burst: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Folder(Protocol):
+    """Gathers chunks into the whole body that they stand for."""
+
+    complete: bool  # every part that was begun has ended
+    faithful: bool  # unfolding the result would give an equal answer
+
+    def add(self, data: dict[str, Any]) -> None: ...
+
+    def result(self) -> dict[str, Any]: ...
+
+
+class Wire(Protocol):
+    """What a Reply must know of its protocol."""
+
+    def folder(self) -> Folder: ...
+
+    def unfold(self, whole: dict[str, Any]) -> list[dict[str, Any]]: ...
+
+
+class Reply:
+    """What came back for a call. Read it once, then `close` it."""
+
+    __slots__ = (
+        "_body", "_callbacks", "_data", "_ended", "_first", "_folder", "_read", "_source", "_wire",
+        "answered_by", "deadline", "error", "undelivered", "finished", "headers", "status",
+    )  # fmt: skip
+
+    def __init__(self, wire: Wire, *, body: bytes | None = None, source: Source | None = None) -> None:
+        self._wire = wire
+        self._body = body
+        self._data: dict[str, Any] | None = None
+        self._source = source
+        self._folder = None if source is None else wire.folder()
+        self._first: Burst | None = None
+        self._read = False
+        self._ended = False
+        self._callbacks: list[Callable[[Reply], None]] = []
+        self.status = 200
+        self.headers: dict[str, str] = {}  # of the provider, worth passing on
+        self.answered_by = "provider"  # or the lever that answered
+        self.deadline: float | None = None  # event-loop time
+        self.finished = body is not None  # all of it was received
+        self.error: BaseException | None = None
+        self.undelivered = False  # the caller hung up before all of it was sent
+
+    # -- what it says ------------------------------------------------------------------------------------------
+
+    @property
+    def streamed(self) -> bool:
+        """True while this is chunks that have not become a whole."""
+        return self._body is None
+
+    @property
+    def faithful(self) -> bool:
+        """True when the whole body and its chunks stand for each other without loss."""
+        if self._folder is not None:
+            return self._folder.faithful
+        folder = self._wire.folder()
+        for data in self._wire.unfold(self.data):
+            folder.add(data)
+        return folder.faithful and folder.complete and folder.result() == self.data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The parsed whole body, or of a stream what has come so far. Raises `UpstreamProtocolError`."""
+        if self._body is None:
+            assert self._folder is not None
+            return self._folder.result()
+        if self._data is None:
+            try:
+                data = orjson.loads(self._body)
+            except orjson.JSONDecodeError as error:
+                raise UpstreamProtocolError(f"the provider's answer is not valid JSON: {error}") from error
+            if not isinstance(data, dict):
+                raise UpstreamProtocolError("the provider's answer is not a JSON object")
+            self._data = data
+        return self._data
+
+    @property
+    def body(self) -> bytes:
+        """The whole body; of a stream what has come so far, folded."""
+        return orjson.dumps(self.data) if self._body is None else self._body
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def whole(self) -> bytes:
+        """Return the whole body, reading and folding the stream first if it is one."""
+        if self._body is None:
+            async for _ in self:
+                pass
+            self._data = self.data
+            self._body = orjson.dumps(self._data)
+        return self._body
+
+    def __aiter__(self) -> Reply:
+        return self
+
+    async def prime(self) -> None:
+        """Wait until the first chunks are there, so that what fails before them fails here."""
+        if self._first is None and self._source is not None:
+            self._first = await self.__anext__()
+
+    async def __anext__(self) -> Burst:
+        """Return the next chunks: one or more, as they arrived together. Safe to cancel if the source is."""
+        if self._first is not None:
+            burst, self._first = self._first, None
+            return burst
+        if self._source is None:
+            if self._read:
+                raise StopAsyncIteration
+            self._read = True
+            return [Chunk(data=data) for data in self._wire.unfold(self.data)]
+        try:
+            burst = await self._next(self._source)
+            if self._folder is not None:
+                for chunk in burst:
+                    self._folder.add(chunk.data)
+        except StopAsyncIteration:
+            self.finished = self._folder is not None and self._folder.complete
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+        return burst
+
+    async def _next(self, source: Source) -> Burst:
+        if self.deadline is None:
+            return await source.__anext__()
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return await source.__anext__()
+        except TimeoutError as error:
+            raise DeadlineExceeded("the call's deadline passed in the middle of its answer") from error
+
+    # -- ending ------------------------------------------------------------------------------------------------
+
+    def on_end(self, callback: Callable[[Reply], None]) -> None:
+        """Have *callback* called once, when the reply has ended, in the order of asking: the deepest lever first.
+
+        It finds `finished`, `error` and `data` settled. It must not block and must not raise.
+        """
+        self._callbacks.append(callback)
+
+    async def close(self) -> None:
+        """Let go of everything the reply holds; an unfinished one cancels what it came from. Safe to repeat."""
+        if self._ended:
+            return
+        if self._source is None or self.finished:
+            self.settle()
+            return
+        self._ended = True
+        try:
+            await self._source.aclose()
+        finally:
+            self._run_callbacks()
+
+    def settle(self) -> None:
+        """End a reply that holds nothing any more: a whole body, or a stream that was read to its end."""
+        if not self._ended:
+            self._ended = True
+            self._run_callbacks()
+
+    def _run_callbacks(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)

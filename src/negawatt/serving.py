@@ -1,0 +1,75 @@
+"""Running the server: one process, one event loop, closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable
+
+from negawatt.config import Config
+from negawatt.errors import ConfigError
+from negawatt.gateway import Gateway
+from negawatt.server import Server
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_DRAIN_S = 10  # for answers under way when we are asked to stop
+
+
+def refuse_open_doors(config: Config) -> None:
+    """Raise `ConfigError` when the server would listen to the world and ask nobody for a key."""
+    if config.server.host not in _LOOPBACK and not config.keys:
+        raise ConfigError(
+            f"server.host: {config.server.host} can be reached from elsewhere, and no keys are configured: "
+            "anybody could spend your money. Add a [[keys]] entry, or listen on 127.0.0.1",
+            param="server.host",
+        )
+
+
+def bind(config: Config) -> socket.socket:
+    """Return the socket to serve on. Raises `ConfigError` when the address is taken or not ours."""
+    host, port = config.server.host, config.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"server.port: cannot listen on {host}:{port}: {error.strerror}", param="server") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def serve(config: Config, announce: Callable[[str], None]) -> None:
+    """Serve until interrupted. *announce* is told the address once the port is open."""
+    refuse_open_doors(config)
+    listener = bind(config)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        import uvloop
+
+        run = uvloop.run
+    except ImportError:  # not on Windows
+        run = asyncio.run
+    run(_serve(config, listener, lambda: announce(f"http://{shown}:{port}")))
+
+
+async def _serve(config: Config, listener: socket.socket, ready: Callable[[], None]) -> None:
+    import uvicorn
+
+    async with Gateway.open(config) as gateway:
+        gateway.accounts.warm()
+        settings = uvicorn.Config(
+            Server(gateway), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning",
+            server_header=False, date_header=False, timeout_graceful_shutdown=_DRAIN_S, backlog=4096,
+            timeout_keep_alive=75,
+        )  # fmt: skip
+        # What is alive now stays alive: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        server = uvicorn.Server(settings)
+        ready()
+        await server.serve(sockets=[listener])

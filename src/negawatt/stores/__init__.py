@@ -1,0 +1,51 @@
+"""Stores: bytes under a key, with a lifetime and tags. One protocol, opened by URL (`negawatt.registry`)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class StoreStats(msgspec.Struct, frozen=True):
+    """What is in a store. *bytes* counts values and keys, not the engine's own overhead."""
+
+    entries: int
+    bytes: int
+
+
+class Store(Protocol):
+    """Keeps bytes. Every method raises `negawatt.errors.StoreError`, and nothing else, when the backend fails."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what was put under *key*, or None if it expired or never was."""
+        ...
+
+    async def put(  # noqa: PLR0913
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl_s: float,
+        tags: tuple[str, ...] = (),
+        group: str = "",
+        group_max_bytes: int | None = None,
+    ) -> None:
+        """Keep *value* under *key* for *ttl_s* seconds.
+
+        Entries that were not read for longest make room when the store is full, or when their *group* holds more
+        than *group_max_bytes*.
+        """
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Delete what is under *key*; True if there was something."""
+        ...
+
+    async def delete_tagged(self, tags: tuple[str, ...], *, dry_run: bool = False) -> int:
+        """Delete every entry that has all of *tags*, none at all when there are no tags; return how many."""
+        ...
+
+    async def stats(self) -> StoreStats: ...
+
+    async def close(self) -> None: ...

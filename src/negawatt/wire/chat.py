@@ -1,0 +1,230 @@
+"""OpenAI Chat Completions: what a valid request is, and how an answer and its chunks stand for each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from negawatt.call import Request
+from negawatt.errors import InvalidRequest
+from negawatt.wire.merge import Unfaithful, join, merge_into
+
+_COMPLETE_REASONS = frozenset({"stop", "tool_calls", "function_call"})
+# Fields that travel with every chunk; the rest of a whole body's head is sent once, on the first.
+_EVERY_CHUNK = ("id", "created", "model", "service_tier", "system_fingerprint")
+_NOT_IN_DELTA = frozenset({"index", "message", "delta", "finish_reason"})
+# Fields of a request that say how to send the answer, or whose it is, but cannot change what the answer says.
+NOT_IN_KEY = frozenset({
+    "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store",
+    "stream", "stream_options", "user",
+})  # fmt: skip
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _ChatRequest(msgspec.Struct):
+    """The types of the fields that we act on; everything else passes unseen."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    top_p: float | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def check(request: Request) -> None:
+    """Raise `InvalidRequest`, naming the field, unless *request* can be acted on."""
+    try:
+        msgspec.convert(request.data, _ChatRequest)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from error
+
+
+def _explained(text: str) -> InvalidRequest:
+    what, _, where = text.partition(" - at `$")
+    where = where.rstrip("`").removeprefix(".")
+    missing = re.search(r"missing required field `(\w+)`", what)
+    if missing:
+        where = f"{where}.{missing[1]}" if where else missing[1]
+        return InvalidRequest(f"{where}: this field is required", param=where)
+    what = what.replace("`", "").replace("str", "string").replace("array", "list")
+    return InvalidRequest(f"{where or 'body'}: {what[0].lower()}{what[1:]}", param=where or None)
+
+
+def deterministic(request: Request) -> bool:
+    """True when the caller asked for the likeliest answer: temperature 0."""
+    return request.get("temperature") == 0
+
+
+def sampled(request: Request) -> bool:
+    """True when the caller plainly asked for draws: a temperature above 0, or several choices."""
+    return bool(request.get("temperature")) or (request.get("n") or 1) > 1
+
+
+def identity(request: Request) -> dict[str, Any]:
+    """Return what can change the answer: every field but those of `NOT_IN_KEY`; null is absent, 1.0 is 1."""
+    return {name: _plain(value) for name, value in request.data.items() if value is not None and name not in NOT_IN_KEY}
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def wants_usage(request: Request) -> bool:
+    """True when the caller of a stream asked for the chunk with the usage."""
+    options = request.get("stream_options")
+    return isinstance(options, Mapping) and options.get("include_usage") is True
+
+
+def is_usage_only(data: Mapping[str, Any]) -> bool:
+    """True for the last chunk, which carries the usage and nothing for the reader."""
+    if not data.get("usage"):
+        return False
+    choices = data.get("choices") or ()
+    return all(not c or (not c.get("delta") and not c.get("finish_reason")) for c in choices)
+
+
+def complete(data: Mapping[str, Any]) -> bool:
+    """True when every choice of a whole answer came to its own end, neither cut off nor filtered."""
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return False
+    return all(isinstance(c, dict) and c.get("finish_reason") in _COMPLETE_REASONS for c in choices)
+
+
+def text_of(data: Mapping[str, Any]) -> str:
+    """Return everything a whole answer says, tool calls included, as one text."""
+    parts: list[str] = []
+    for choice in data.get("choices") or ():
+        message = (choice.get("message") if isinstance(choice, dict) else None) or {}
+        for name in ("reasoning_content", "reasoning", "content", "refusal"):
+            if isinstance(message.get(name), str):
+                parts.append(message[name])
+        for tool_call in message.get("tool_calls") or ():
+            function = tool_call.get("function") or {}
+            parts.append(f"{function.get('name', '')}{function.get('arguments', '')}")
+    return "\n".join(parts)
+
+
+class ChatFolder:
+    """Gathers chunks of a stream into the whole answer that they stand for."""
+
+    def __init__(self) -> None:
+        self.faithful = True
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._usage: Any = None
+        self._has_usage = False
+
+    @property
+    def complete(self) -> bool:
+        """True when every choice that was begun has its finish reason."""
+        return bool(self._choices) and all(c.get("finish_reason") for c in self._choices.values())
+
+    def add(self, data: dict[str, Any]) -> None:
+        """Add one chunk. What cannot be joined makes the result unfaithful; it never stops the stream."""
+        try:
+            for name, value in data.items():
+                if name == "choices":
+                    for choice in value or ():
+                        self._add_choice(choice)
+                elif name == "usage":
+                    # Cumulative where it is repeated: the last one counts. Null on every chunk but the last is usual.
+                    self._has_usage = True
+                    self._usage = value if value is not None else self._usage
+                elif name not in self._head or (name in _EVERY_CHUNK and not self._head[name]):
+                    self._head[name] = value
+                elif name not in _EVERY_CHUNK and name != "object" and self._head[name] != value:
+                    self._head[name] = join(self._head[name], value, name)
+        except (Unfaithful, AttributeError, TypeError):
+            self.faithful = False
+
+    def _add_choice(self, choice: dict[str, Any]) -> None:
+        if not choice:
+            return  # some servers send `choices: [{}]` with the usage
+        whole = self._choices.setdefault(choice.get("index", 0), {"index": choice.get("index", 0), "message": {}})
+        for name, value in choice.items():
+            if name == "delta":
+                merge_into(whole["message"], value or {})
+            elif name == "finish_reason":
+                whole[name] = value or whole.get(name)
+            elif name != "index":
+                whole[name] = join(whole.get(name), value, name)
+
+    def result(self) -> dict[str, Any]:
+        """Return what has been gathered so far, as a whole answer."""
+        choices = []
+        for index in sorted(self._choices):
+            choice = dict(self._choices[index])
+            message = dict(choice["message"])
+            if isinstance(message.get("tool_calls"), list):
+                message["tool_calls"] = [
+                    {name: value for name, value in call.items() if name != "index"}
+                    for call in sorted(message["tool_calls"], key=lambda call: call.get("index", 0))
+                ]
+            choice["message"] = message
+            choices.append(choice)
+        whole = {**self._head, "object": "chat.completion", "choices": choices}
+        if self._has_usage and self._usage is not None:
+            whole["usage"] = self._usage
+        return whole
+
+
+class Chat:
+    """The Chat Completions protocol, as a `negawatt.reply.Wire`."""
+
+    operation = "chat"
+    path = "/chat/completions"
+    check = staticmethod(check)
+    complete = staticmethod(complete)
+    deterministic = staticmethod(deterministic)
+    identity = staticmethod(identity)
+    is_usage_only = staticmethod(is_usage_only)
+    sampled = staticmethod(sampled)
+    text_of = staticmethod(text_of)
+    wants_usage = staticmethod(wants_usage)
+
+    def folder(self) -> ChatFolder:
+        return ChatFolder()
+
+    def unfold(self, whole: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the chunks that *whole* stands for: per choice what it says, then why it ended; last the usage."""
+        head = {name: whole[name] for name in _EVERY_CHUNK if name in whole}
+        head["object"] = "chat.completion.chunk"
+        once = {n: v for n, v in whole.items() if n not in head and n not in ("choices", "usage", "object")}
+        chunks: list[dict[str, Any]] = []
+        for choice in whole.get("choices") or ():
+            delta = dict(choice.get("message") or {})
+            if isinstance(delta.get("tool_calls"), list):
+                delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(delta["tool_calls"])]
+            said = {name: value for name, value in choice.items() if name not in _NOT_IN_DELTA}
+            index = choice.get("index", 0)
+            chunks.append({**head, "choices": [{"index": index, "delta": delta, **said, "finish_reason": None}]})
+            ended = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
+            chunks.append({**head, "choices": [ended]})
+        if not chunks:
+            chunks.append({**head, "choices": []})
+        chunks[0].update(once)
+        if "usage" in whole:
+            chunks.append({**head, "choices": [], "usage": whole["usage"]})
+        return chunks
+
+
+CHAT = Chat()
