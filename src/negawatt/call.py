@@ -83,7 +83,7 @@ def json_name(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
+class Caller(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Who asks. Nothing is ever shared between callers whose *tenant* or *permissions* differ."""
 
     tenant: str = "default"
@@ -93,7 +93,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str] | None = None  # None: any
 
 
-class Hints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the caller said beside the body, in headers. All optional; none can loosen a policy."""
 
     key: str | None = None
@@ -109,7 +109,7 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_control: str | None = None
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """One model at one provider."""
 
     provider: str
@@ -117,7 +117,7 @@ class Target(msgspec.Struct, frozen=True):
     name: str  # as callers name it
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True):
+class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What, beside the request itself, may change an answer. Part of every cache key."""
 
     tenant: str = "default"
@@ -131,7 +131,7 @@ NO_HINTS = Hints()
 NO_SCOPE = Scope()
 
 
-class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Saved(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a decision spared, against the call as it would have gone on without it. Priced by the meter."""
 
     usage: Usage
@@ -141,7 +141,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     basis: str = "measured"
 
 
-class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one lever did with one call."""
 
     lever: str
@@ -206,8 +206,12 @@ class Trail:
 
     def release(self) -> None:
         self._holds -= 1
-        if self._holds == 0 and self.on_complete is not None:
-            self.on_complete(self)
+        if self._holds == 0:
+            if self.on_complete is not None:
+                self.on_complete(self)
+            # Nobody needs them now. The trail and its call refer to each other: left so, they would wait for the
+            # garbage collector, which on a busy gateway is a large part of the work.
+            self.call = self.reply = self.on_complete = None
 
     def open_attempt(self, target: Target) -> Attempt:
         attempt = Attempt(target, self.clock.monotonic())
@@ -262,7 +266,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def with_request(self, **fields: Any) -> Call:
         return self.with_(request=self.request.replace(**fields))
 
-    def note(  # noqa: PLR0913
+    def note(
         self,
         lever: str,
         action: str,

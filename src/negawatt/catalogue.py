@@ -125,9 +125,7 @@ def _over_http(
     )
 
 
-def _key_header(
-    settings: Settings, row: Row, where: str, environ: Mapping[str, str]
-) -> tuple[tuple[str, str], ...]:
+def _key_header(settings: Settings, row: Row, where: str, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     variable = settings.key_env or row.key_env
     if variable is None or (settings.key_env is None and settings.base_url is not None and variable not in environ):
         return ()

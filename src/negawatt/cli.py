@@ -1,16 +1,56 @@
+"""``negawatt``: the terminal.
+
+Exit codes: 0 done, 1 the check failed, 2 bad input or configuration, 3 inconclusive.
+"""
+
+from __future__ import annotations
+
+import sys
+
 import click
-from pathlib import Path
-@click.group()
-def main(): pass
-@main.command()
-@click.option("--config", type=click.Path(path_type=Path))
-@click.option("--host")
-@click.option("--port", type=int)
-def serve(config, host, port):
-    import msgspec
-    from negawatt.config import load_config
-    from negawatt.serving import serve as run
-    c = load_config(config)
-    ch={k:v for k,v in (("host",host),("port",port)) if v is not None}
-    c = msgspec.structs.replace(c, server=msgspec.structs.replace(c.server, **ch))
-    run(c, click.echo)
+
+from negawatt import __version__
+from negawatt.commands.cache import cache
+from negawatt.commands.ledger import ledger
+from negawatt.commands.proof import demo, replay, report
+from negawatt.commands.serve import init, serve
+from negawatt.errors import NegawattError
+
+_HELP = """A gateway for language models that meters, caches and coalesces, and proves what it saves by replay.
+
+\b
+  negawatt init                         write a negawatt.toml that explains itself
+  negawatt serve                        then change one line: base_url="http://127.0.0.1:4100/v1"
+  negawatt report                       what was saved since
+  negawatt demo                         a replay of the sample workload: what each lever saves
+  negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="negawatt")
+def cli() -> None:
+    pass
+
+
+for _command in (init, serve, demo, replay, report, cache, ledger):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; our own errors become one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except NegawattError as error:
+        click.echo(f"negawatt: {error.message}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

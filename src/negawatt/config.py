@@ -31,7 +31,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the file."""
 
 
-class Server(_Section):
+class Server(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 4100
     max_body_bytes: Count = 20 * 1024 * 1024
@@ -41,12 +41,12 @@ class Server(_Section):
     allow_origins: tuple[str, ...] = ()  # browsers' pages that may call; none by default
 
 
-class Ledger(_Section):
+class Ledger(_Section, frozen=True):
     url: str = "sqlite:///negawatt.sqlite"
     keep_content: bool = False  # keep requests and answers as well, so that they can be replayed
 
 
-class Economics(_Section):
+class Economics(_Section, frozen=True):
     prices: str | None = None  # TOML file of your own prices, asked first
     litellm_prices: str | None = None  # JSON file in LiteLLM's format, asked last
     energy: str | None = None  # TOML file of your own energy coefficients
@@ -54,30 +54,30 @@ class Economics(_Section):
     batch: Count | None = None  # running batch of your own inference server, where you know it
 
 
-class Cache(_Section):
+class Cache(_Section, frozen=True):
     store: str = "memory://?max_bytes=268435456"
 
 
-class Lever(_Section):
+class Lever(_Section, frozen=True):
     """What every lever has."""
 
     mode: Mode = "on"
     share: Share = 0.1  # of callers, in mode canary
 
 
-class ExactCache(Lever):
+class ExactCache(Lever, frozen=True):
     ttl_s: Positive = 86_400.0
     max_entry_bytes: Count = 1024 * 1024
     access: Literal["read_write", "read_only", "write_only"] = "read_write"
     when: Literal["deterministic", "always", "never"] = "deterministic"
 
 
-class Coalesce(Lever):
+class Coalesce(Lever, frozen=True):
     when: Literal["not_sampled", "deterministic", "always", "never"] = "not_sampled"
     max_buffer_bytes: Count = 64 * 1024 * 1024
 
 
-class Retry(Lever):
+class Retry(Lever, frozen=True):
     attempts: Annotated[int, Meta(ge=1, le=20)] = 3  # at each target, the first included
     backoff_s: Positive = 0.5  # doubles each time, with full jitter
     max_backoff_s: Positive = 20.0  # a longer Retry-After goes to the next target, or back to the caller
@@ -85,17 +85,17 @@ class Retry(Lever):
     breaker_cooldown_s: Positive = 10.0
 
 
-class Levers(_Section):
+class Levers(_Section, frozen=True):
     exact_cache: ExactCache = ExactCache()
     coalesce: Coalesce = Coalesce()
     retry: Retry = Retry()
 
 
-class Holdout(_Section):
+class Holdout(_Section, frozen=True):
     share: Share = 0.01  # of calls that pass through none of the saving levers: the control group
 
 
-class RequestClass(_Section):
+class RequestClass(_Section, frozen=True):
     """A kind of request, with what differs for it. Levers that it does not name stay as they are."""
 
     owner: str | None = None
@@ -107,7 +107,7 @@ class RequestClass(_Section):
     levers: dict[str, Mode] = {}
 
 
-class Provider(_Section):
+class Provider(_Section, frozen=True):
     name: Name
     kind: str | None = None  # a row of providers/rows.toml, or recorded, or modelled; default: the name
     base_url: str | None = None
@@ -124,7 +124,7 @@ class Provider(_Section):
     url: str | None = None  # recorded:FILE or modelled:?a=..., for those two kinds
 
 
-class Model(_Section):
+class Model(_Section, frozen=True):
     """A name that callers may use, and where it leads."""
 
     name: Name
@@ -133,7 +133,7 @@ class Model(_Section):
     fallbacks: tuple[str, ...] = ()  # names of other models, tried in order
 
 
-class Key(_Section):
+class Key(_Section, frozen=True):
     id: Name
     key_env: Name
     tenant: Name = "default"
@@ -142,7 +142,7 @@ class Key(_Section):
     models: tuple[str, ...] | None = None
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     server: Server = Server()
     ledger: Ledger = Ledger()
     economics: Economics = Economics()

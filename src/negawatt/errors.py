@@ -165,9 +165,7 @@ class UpstreamStatus(UpstreamError):
 
     code = "upstream_status"
 
-    def __init__(
-        self, status: int, body: bytes, headers: Mapping[str, str], *, provider: str | None = None
-    ) -> None:
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], *, provider: str | None = None) -> None:
         super().__init__(f"the provider answered with status {status}", provider=provider)
         self.status = status
         self.body = body

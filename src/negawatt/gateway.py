@@ -28,7 +28,7 @@ from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
 from negawatt.errors import InvalidRequest, StoreError
 from negawatt.ledger import Ledger
-from negawatt.levers.admit import Admit, Keyring
+from negawatt.levers.admit import Admit, Callers, Keyring
 from negawatt.levers.coalesce import Coalesce
 from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.meter import Meter
@@ -42,6 +42,8 @@ from negawatt.stores import Store
 from negawatt.verify.schema import broken_contract
 from negawatt.wire.chat import CHAT
 
+SAVING_LEVERS = ("exact_cache", "coalesce")
+
 
 class Gateway:
     """Open it with `Gateway.open`; what it opens, it closes."""
@@ -54,7 +56,7 @@ class Gateway:
         store: Store,
         ledger: Ledger,
         accounts: Accounts,
-        keyring: Keyring,
+        keyring: Callers,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -89,7 +91,7 @@ class Gateway:
                 # cap           needs the contract
                 # route         when the final size is known
                 # batch         per chosen model
-                _step("retry", Retry(levers.retry, clock, rng), config, saves=False),  # nearest to the network
+                _step("retry", Retry(levers.retry, clock, rng), config),  # nearest to the network
             ],
             counter,
             class_modes={name: policy.levers for name, policy in config.classes.items()},
@@ -106,25 +108,27 @@ class Gateway:
         rng: random.Random | None = None,
         ledger: Ledger | None = None,
         providers: Mapping[str, Provider] | None = None,
+        keyring: Callers | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> AsyncIterator[Gateway]:
         """Open everything that *config* names. Raises `ConfigError` before anything is half open.
 
-        *ledger* and *providers*, when given, are used instead of the configured ones, and stay open afterwards.
+        *ledger*, *providers* and *keyring*, when given, are used instead of the configured ones, and stay open.
         """
         clock = clock or SystemClock()
-        keyring = Keyring(config.keys, environ)
+        keyring = keyring or Keyring(config.keys, environ)
         accounts = open_accounts(config)
         own_providers = open_providers(config, CHAT, environ) if providers is None else {}
-        own_ledger = None
+        own_ledger: Ledger | None = None
         store: Store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", clock)
         try:
             if ledger is None:
-                own_ledger = open_backend(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url", clock)
+                own_ledger = open_ledger(config, clock)
+                ledger = own_ledger
             gateway = cls(
                 config, providers=own_providers if providers is None else providers, store=store,
-                ledger=own_ledger or ledger, accounts=accounts, keyring=keyring, clock=clock,
-                rng=rng or random.SystemRandom(),
+                ledger=ledger, accounts=accounts, keyring=keyring, clock=clock,
+                rng=rng or random.Random(),
             )  # fmt: skip
             try:
                 yield gateway
@@ -187,6 +191,12 @@ class Gateway:
             await reply.close()
 
 
+def open_ledger(config: Config, clock: Clock) -> Ledger:
+    """Return the ledger that *config* names. Raises `ConfigError`, or `InputError` for a file that is none."""
+    ledger: Ledger = open_backend(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url", clock)
+    return ledger
+
+
 def open_accounts(config: Config) -> Accounts:
     """Return the books with the tables that *config* names. Raises `ConfigError`."""
     from pathlib import Path
@@ -200,18 +210,18 @@ def open_accounts(config: Config) -> Accounts:
     return Accounts(prices, energy, Carbon(economics.zone), price_ids(config))
 
 
-def _step(name: str, lever: Any, config: Config, *, saves: bool = True) -> Step:
+def _step(name: str, lever: Any, config: Config) -> Step:
     settings = getattr(config.levers, name)
-    return Step(name, lever, saves, settings.mode, settings.share)
+    return Step(name, lever, name in SAVING_LEVERS, settings.mode, settings.share)
 
 
-def without(config: Config, levers: tuple[str, ...]) -> Config:
-    """Return *config* with *levers* switched off everywhere."""
-    changed = {name: msgspec.structs.replace(getattr(config.levers, name), mode="off") for name in levers}
+def with_modes(config: Config, modes: Mapping[str, Any]) -> Config:
+    """Return *config* with the levers named in *modes* set to their mode. A class's own ``off`` stays."""
+    levers = {name: msgspec.structs.replace(getattr(config.levers, name), mode=mode) for name, mode in modes.items()}
     classes = {
-        name: msgspec.structs.replace(policy, levers={n: m for n, m in policy.levers.items() if n not in levers})
+        name: msgspec.structs.replace(
+            policy, levers={n: m for n, m in policy.levers.items() if n not in modes or m == "off"}
+        )
         for name, policy in config.classes.items()
     }
-    return msgspec.structs.replace(
-        config, levers=msgspec.structs.replace(config.levers, **changed), classes=classes
-    )
+    return msgspec.structs.replace(config, levers=msgspec.structs.replace(config.levers, **levers), classes=classes)

@@ -7,6 +7,7 @@ its scope. The digest does not depend on the order of keys in the JSON and is th
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -35,10 +36,12 @@ def request_digest(request: Request, wire: Identified) -> bytes:
 
 def key_of(call: Call, wire: Identified) -> str:
     """Return the key of *call*: 64 hexadecimal digits."""
-    digest = hashlib.sha256(VERSION)
-    digest.update(msgspec.json.encode(call.scope))
-    digest.update(request_digest(call.request, wire))
-    return digest.hexdigest()
+    return hashlib.sha256(_scope_bytes(call.scope) + request_digest(call.request, wire)).hexdigest()
+
+
+@lru_cache(maxsize=10_000)
+def _scope_bytes(scope: Scope) -> bytes:
+    return VERSION + msgspec.json.encode(scope)
 
 
 def differences(one: tuple[Request, Scope], other: tuple[Request, Scope], wire: Identified) -> list[str]:

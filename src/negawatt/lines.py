@@ -58,6 +58,10 @@ class Place(NamedTuple):
         except InvalidRequest as error:
             prefix = f"{field}." if field else ""
             raise InputError(f"{self}: {prefix}{error.message}", param=f"{prefix}{error.param or ''}") from error
+        try:
+            orjson.dumps(data)  # reading allows for deeper nesting than writing, and it has to be sent and compared
+        except orjson.JSONEncodeError as error:
+            raise self.error(f"cannot be sent: {error}", field or None) from error
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"
@@ -98,4 +102,3 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return count
-

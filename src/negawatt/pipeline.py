@@ -216,5 +216,3 @@ def bucket(call: Call, salt: str) -> float:
     who = (caller.tenant, caller.user or caller.key_id) if caller is not None else ("", "")
     digest = hashlib.sha256(repr((salt, *who)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-

@@ -6,13 +6,13 @@ by iterating over bursts of chunks; whoever needs to know how it ended asks to b
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import orjson
 
-from negawatt.errors import DeadlineExceeded, UpstreamProtocolError
+from negawatt.deadline import until
+from negawatt.errors import UpstreamProtocolError
 
 
 class Chunk:
@@ -49,7 +49,7 @@ Burst = Sequence[Chunk]
 class Source(Protocol):
     """Where the chunks of a streamed reply come from. An async generator is one."""
 
-    async def __anext__(self) -> Burst: ...
+    def __anext__(self) -> Awaitable[Burst]: ...
 
     async def aclose(self) -> None: ...
 
@@ -57,8 +57,15 @@ class Source(Protocol):
 class Folder(Protocol):
     """Gathers chunks into the whole body that they stand for."""
 
-    complete: bool  # every part that was begun has ended
-    faithful: bool  # unfolding the result would give an equal answer
+    @property
+    def complete(self) -> bool:
+        """True when every part that was begun has ended."""
+        ...
+
+    @property
+    def faithful(self) -> bool:
+        """True when unfolding the result would give an equal answer."""
+        ...
 
     def add(self, data: dict[str, Any]) -> None: ...
 
@@ -77,8 +84,23 @@ class Reply:
     """What came back for a call. Read it once, then `close` it."""
 
     __slots__ = (
-        "_body", "_callbacks", "_data", "_ended", "_first", "_folder", "_read", "_source", "_wire",
-        "answered_by", "deadline", "error", "undelivered", "finished", "headers", "status",
+        "_body",
+        "_callbacks",
+        "_data",
+        "_ended",
+        "_first",
+        "_folder",
+        "_read",
+        "_source",
+        "_wire",
+        "answered_by",
+        "deadline",
+        "error",
+        "finished",
+        "headers",
+        "status",
+        "undelivered",
+        "usage_basis",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, *, body: bytes | None = None, source: Source | None = None) -> None:
@@ -97,6 +119,7 @@ class Reply:
         self.deadline: float | None = None  # event-loop time
         self.finished = body is not None  # all of it was received
         self.error: BaseException | None = None
+        self.usage_basis = "measured"  # who counted the tokens in the answer's usage: the provider, or somebody later
         self.undelivered = False  # the caller hung up before all of it was sent
 
     # -- what it says ------------------------------------------------------------------------------------------
@@ -182,11 +205,8 @@ class Reply:
     async def _next(self, source: Source) -> Burst:
         if self.deadline is None:
             return await source.__anext__()
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                return await source.__anext__()
-        except TimeoutError as error:
-            raise DeadlineExceeded("the call's deadline passed in the middle of its answer") from error
+        message = "the call's deadline passed in the middle of its answer"
+        return await until(self.deadline, source.__anext__(), message)
 
     # -- ending ------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from negawatt.errors import (
 )
 from negawatt.gateway import Gateway
 from negawatt.levers.meter import cache_of
-from negawatt.reply import Reply
+from negawatt.reply import Chunk, Reply
 from negawatt.wire.chat import CHAT
 from negawatt.wire.sse import DONE, event, events
 
@@ -69,7 +69,7 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._settings = gateway.config.server
-        self._routes: dict[tuple[str, str], Callable[[Any, Receive, Send], Awaitable[None]]] = {}
+        self._routes: dict[tuple[str, str], Callable[[_Head, Receive, Send], Awaitable[None]]] = {}
         for path, method, handler in (
             ("/chat/completions", "POST", self._chat),
             ("/models", "GET", self._models),
@@ -84,67 +84,70 @@ class Server:
             return
         handler = self._routes.get((scope["method"], scope["path"]))
         try:
-            origin = self._origin(scope["headers"])
+            head = _Head.of(scope["headers"])
+            if head.origin is not None or head.cross_site:
+                self._refuse_strangers(head)
             if handler is None:
-                await self._elsewhere(scope, origin, send)
+                await self._elsewhere(scope, head, send)
             else:
-                await handler(scope, receive, send)
+                await handler(head, receive, send)
         except NegawattError as error:
             await _send_error(send, error, None)
 
     # -- routes ------------------------------------------------------------------------------------------------
 
-    async def _chat(self, scope: Any, receive: Receive, send: Send) -> None:
-        hints, declared = _hints(scope["headers"])
-        most = self._settings.max_body_bytes
-        body = b""
-        if declared is None or declared <= most:
-            body = await self._read(receive, most)
-        call = self._gateway.new_call(body, hints, body_bytes=declared if not body else len(body))
-        watch = _Watch(receive)
+    async def _chat(self, head: _Head, receive: Receive, send: Send) -> None:
+        guard = _Guard(receive, self._settings.body_timeout_s)
+        call: Call | None = None
         reply: Reply | None = None
         try:
+            body = await self._read(head, receive)
+            call = self._gateway.new_call(body, head.hints, body_bytes=None if body else head.declared)
+            guard.reading = False
             reply = await self._gateway.handle(call)
             if call.trail.call is not None and call.trail.call.request.stream:
-                await self._send_stream(call, reply, send)
+                await self._send_stream(call, reply, head, send)
             else:
-                await self._send_whole(call, reply, send)
-            reply.undelivered = watch.gone
+                await self._send_whole(call, reply, head, send)
+            reply.undelivered = guard.gone
         except asyncio.CancelledError:
             if reply is not None:
                 reply.undelivered = True
-            if not watch.gone:
+            if not guard.rang:
                 raise
-            watch.forgive()
+            guard.forgive()
+            if not guard.gone:
+                message = f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
+                raise RequestTimeout(message) from None
         except Exception as error:
             if not isinstance(error, NegawattError):
-                log.exception("call %s failed", call.id)
+                log.exception("call %s failed", None if call is None else call.id)
             await _send_error(send, error, call)
         finally:
-            watch.stop()
+            guard.stop()
             if reply is not None:
                 await _closed(reply)
 
-    async def _send_whole(self, call: Call, reply: Reply, send: Send) -> None:
+    async def _send_whole(self, call: Call, reply: Reply, head: _Head, send: Send) -> None:
         body = reply.body if not reply.streamed else await reply.whole()
         if not reply.finished:
             raise reply.error or UpstreamBroken("the answer broke off before its end")
         call.trail.first_byte = call.trail.clock.monotonic()
-        headers = self._headers(call, reply, len(body))
+        headers = self._headers(call, reply, head, len(body))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _send_stream(self, call: Call, reply: Reply, send: Send) -> None:
+    async def _send_stream(self, call: Call, reply: Reply, head: _Head, send: Send) -> None:
         request = call.trail.call.request if call.trail.call is not None else call.request
         usage_wanted = CHAT.wants_usage(request)
         started = False
         try:
             async for burst in reply:
-                data = [c.raw for c in burst if usage_wanted or not (b'"usage"' in c.raw and CHAT.is_usage_only(c.data))]
+                data = [c.raw for c in burst if usage_wanted or not _usage_only(c)]
                 if not started:
                     started = True
                     call.trail.first_byte = call.trail.clock.monotonic()
-                    headers = self._headers(call, reply, None)
+                    headers = self._headers(call, reply, head, None)
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
                 if data:
                     await send({"type": "http.response.body", "body": events(data), "more_body": True})
@@ -159,9 +162,8 @@ class Server:
             return
         await send({"type": "http.response.body", "body": event(DONE)})
 
-    async def _models(self, scope: Any, receive: Receive, send: Send) -> None:
-        hints, _ = _hints(scope["headers"])
-        caller = self._gateway.keyring.caller(hints.key)
+    async def _models(self, head: _Head, receive: Receive, send: Send) -> None:
+        caller = self._gateway.keyring.caller(head.hints.key)
         names = [name for name in self._gateway.catalogue.names() if caller.models is None or name in caller.models]
         data = [
             {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}
@@ -170,20 +172,20 @@ class Server:
         ]
         await _send_json(send, 200, {"object": "list", "data": data})
 
-    async def _healthz(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def _healthz(self, head: _Head, receive: Receive, send: Send) -> None:
         await _send_json(send, 200, {"status": "ok"})
 
-    async def _readyz(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def _readyz(self, head: _Head, receive: Receive, send: Send) -> None:
         checks = await self._gateway.checks()
         ready = all(problem is None for problem in checks.values())
         shown = {name: problem or "ok" for name, problem in checks.items()}
         status = "ready" if ready else "not ready"
         await _send_json(send, 200 if ready else 503, {"status": status, "checks": shown})
 
-    async def _elsewhere(self, scope: Any, origin: str | None, send: Send) -> None:
+    async def _elsewhere(self, scope: Any, head: _Head, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if method == "OPTIONS" and origin is not None:
-            await send({"type": "http.response.start", "status": 204, "headers": _preflight(origin)})
+        if method == "OPTIONS" and head.origin is not None:
+            await send({"type": "http.response.start", "status": 204, "headers": _preflight(head.origin)})
             await send({"type": "http.response.body", "body": b""})
         elif path in self._paths:
             allowed = ", ".join(sorted(m for m, p in self._routes if p == path))
@@ -193,45 +195,35 @@ class Server:
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    async def _read(self, receive: Receive, most: int) -> bytes:
-        """Return the body, or its first *most* bytes and a little more when it is larger."""
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                message = await receive()
-                body = message.get("body", b"")
-                if not message.get("more_body"):
-                    return body  # type: ignore[no-any-return]
-                parts, size = [body], len(body)
-                while message.get("more_body") and size <= most:
-                    message = await receive()
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                return b"".join(parts)
-        except TimeoutError as error:
-            seconds = self._settings.body_timeout_s
-            raise RequestTimeout(f"the request's body did not arrive within {seconds:g} s") from error
+    async def _read(self, head: _Head, receive: Receive) -> bytes:
+        """Return the body; of one that is too large nothing, or its first part and a little more than the limit."""
+        most = self._settings.max_body_bytes
+        if head.declared is not None and head.declared > most:
+            return b""
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body") and size <= most:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        return b"".join(parts)
 
-    def _origin(self, headers: Headers) -> str | None:
-        """Return the Origin of a browser's page that may call. Raises `PermissionDenied` for one that may not.
+    def _refuse_strangers(self, head: _Head) -> None:
+        """Raise `PermissionDenied` for a browser's page that may not call.
 
         Any page that a person opens could otherwise spend their money through a gateway on their own machine.
         """
-        origin = site = None
-        for name, value in headers:
-            if name == b"origin":
-                origin = value.decode("latin-1")
-            elif name == b"sec-fetch-site":
-                site = value
-        if origin is None and site not in (b"cross-site", b"same-site"):
-            return None
-        if origin is not None:
-            host = urlsplit(origin).hostname or ""
-            if origin in self._settings.allow_origins or host in _LOOPBACK or host == self._settings.host:
-                return origin
-        message = f"pages of {origin or 'other sites'} may not call this gateway (server.allow_origins)"
+        if head.origin is not None:
+            host = urlsplit(head.origin).hostname or ""
+            if head.origin in self._settings.allow_origins or host in _LOOPBACK or host == self._settings.host:
+                return
+        message = f"pages of {head.origin or 'other sites'} may not call this gateway (server.allow_origins)"
         raise PermissionDenied(message, param="origin")
 
-    def _headers(self, call: Call, reply: Reply, length: int | None) -> Headers:
+    def _headers(self, call: Call, reply: Reply, head: _Head, length: int | None) -> Headers:
         trail = call.trail
         newest = trail.call or call
         headers: Headers = [
@@ -256,9 +248,15 @@ class Server:
             spent_s = trail.clock.monotonic() - call.started - trail.waited_s
             spent_s -= sum((a.ended or a.started) - a.started for a in trail.attempts)
             headers.append((b"x-negawatt-overhead-ms", b"%.3f" % (max(0.0, spent_s) * 1000)))
+        if head.origin is not None:
+            headers.append((b"access-control-allow-origin", head.origin.encode("latin-1")))
         for name, value in reply.headers.items():
             headers.append((name.encode("latin-1"), value.encode("latin-1")))
         return headers
+
+
+def _usage_only(chunk: Chunk) -> bool:
+    return b'"usage"' in chunk.raw and CHAT.is_usage_only(chunk.data)
 
 
 def _add_bill(headers: Headers, cost: Decimal | None, saved: Decimal | None) -> None:
@@ -268,23 +266,77 @@ def _add_bill(headers: Headers, cost: Decimal | None, saved: Decimal | None) -> 
         headers.append((b"x-negawatt-saved-usd", format(saved.normalize(), "f").encode()))
 
 
-class _Watch:
-    """Cancels the task that answers when its caller hangs up."""
+class _Head:
+    """What a request's headers say."""
 
-    def __init__(self, receive: Receive) -> None:
+    __slots__ = ("cross_site", "declared", "hints", "origin")
+
+    def __init__(self, hints: Hints, declared: int | None, origin: str | None, *, cross_site: bool) -> None:
+        self.hints = hints
+        self.declared = declared  # size of the body
+        self.origin = origin  # of the page that asks, where a browser does
+        self.cross_site = cross_site
+
+    @classmethod
+    def of(cls, headers: Headers) -> _Head:
+        found: dict[str, str] = {}
+        declared, origin, cross_site = None, None, False
+        for name, value in headers:
+            if name in _HINTS:
+                if value:
+                    found.setdefault(_HINTS[name], value.decode("latin-1"))
+            elif name == b"authorization":
+                kind, _, secret = value.decode("latin-1").partition(" ")
+                if kind.lower() == "bearer":
+                    found["key"] = secret.strip()
+            elif name == b"content-length":
+                declared = int(value)
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+            elif name == b"sec-fetch-site":
+                cross_site = value in (b"cross-site", b"same-site")
+        return cls(Hints(**found), declared, origin, cross_site=cross_site)
+
+
+class _Guard:
+    """Cancels the task that answers when its caller hangs up, or does not send their request in time.
+
+    One timer for both, and usually nothing more: quick answers are over before it rings.
+    """
+
+    __slots__ = ("_body_timeout_s", "_looking", "_loop", "_receive", "_task", "_timer", "gone", "rang", "reading")
+
+    def __init__(self, receive: Receive, body_timeout_s: float) -> None:
         self._receive = receive
+        self._body_timeout_s = body_timeout_s
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._looking: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
-        self.gone = False
+        self._timer = self._loop.call_later(_WATCH_AFTER_S, self._wake)
+        self.reading = True
+        self.gone = False  # the caller hung up
+        self.rang = False  # the task was cancelled from here
 
-    def _begin(self) -> None:
-        self._looking = asyncio.ensure_future(self._look())
+    def _wake(self) -> None:
+        if not self.reading:
+            self._looking = asyncio.ensure_future(self._look())
+        else:
+            self._timer = self._loop.call_later(self._body_timeout_s, self._late)
+
+    def _late(self) -> None:
+        if self.reading:
+            self._ring()
+        else:
+            self._wake()
 
     async def _look(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.gone = True
+        self._ring()
+
+    def _ring(self) -> None:
+        self.rang = True
         if self._task is not None:
             self._task.cancel()
 
@@ -305,22 +357,6 @@ async def _closed(reply: Reply) -> None:
         reply.settle()
     else:
         await asyncio.shield(reply.close())
-
-
-def _hints(headers: Headers) -> tuple[Hints, int | None]:
-    """Return what the headers say to us, and the declared size of the body."""
-    found: dict[str, str] = {}
-    declared = None
-    for name, value in headers:
-        if name == b"authorization":
-            kind, _, secret = value.decode("latin-1").partition(" ")
-            if kind.lower() == "bearer":
-                found["key"] = secret.strip()
-        elif name == b"content-length":
-            declared = int(value)
-        elif name in _HINTS and value:
-            found.setdefault(_HINTS[name], value.decode("latin-1"))
-    return Hints(**found), declared
 
 
 def _preflight(origin: str) -> Headers:

@@ -47,13 +47,13 @@ def serve(config: Config, announce: Callable[[str], None]) -> None:
     listener = bind(config)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    work = _serve(config, listener, lambda: announce(f"http://{shown}:{port}"))
     try:
         import uvloop
-
-        run = uvloop.run
     except ImportError:  # not on Windows
-        run = asyncio.run
-    run(_serve(config, listener, lambda: announce(f"http://{shown}:{port}")))
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
 
 
 async def _serve(config: Config, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -64,7 +64,7 @@ async def _serve(config: Config, listener: socket.socket, ready: Callable[[], No
         settings = uvicorn.Config(
             Server(gateway), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning",
             server_header=False, date_header=False, timeout_graceful_shutdown=_DRAIN_S, backlog=4096,
-            timeout_keep_alive=75,
+            timeout_keep_alive=75, proxy_headers=False,
         )  # fmt: skip
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()

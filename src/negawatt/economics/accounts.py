@@ -16,11 +16,10 @@ from negawatt.economics.prices import Prices
 from negawatt.economics.rates import Rate, charge
 from negawatt.economics.usage import Usage
 
-PUSD = Decimal(10) ** 12  # pico-dollars in a dollar
 _ZERO = Decimal(0)
 
 
-class Amount(msgspec.Struct, frozen=True):
+class Amount(msgspec.Struct, frozen=True, gc=False):
     """What some usage comes to. None: no price, or nothing known about the energy."""
 
     cost_usd: Decimal | None
@@ -62,7 +61,7 @@ class Accounts:
         self._energy = energy
         self.carbon = carbon
         self._priced_as = priced_as
-        self._rates: dict[tuple[str, str, int], tuple[Rate | None, EnergyRate | None]] = {}
+        self._rates: dict[tuple[str | None, str, int], tuple[Rate | None, EnergyRate | None]] = {}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -72,11 +71,19 @@ class Accounts:
         """Read the price table now, and not in the middle of the first call."""
         self._prices.rate("openai", "gpt-4o-mini", datetime.now(UTC))
 
+    def price_id(self, provider: str) -> str | None:
+        """Return the id of *provider* in the price tables; None where anybody may run its models."""
+        return self._priced_as.get(provider, provider)
+
     def amount(self, provider: str, model: str, usage: Usage | None, at: float) -> Amount:
         """Return what *usage* of *model* at *provider* comes to at *at* (seconds since 1970)."""
+        return self.amount_as(self._priced_as.get(provider, provider), model, usage, at)
+
+    def amount_as(self, price_id: str | None, model: str, usage: Usage | None, at: float) -> Amount:
+        """The same, for a provider named as the price tables name it."""
         if usage is None:
             return Amount(None, None, None, None)
-        rate, energy = self._rates_at(provider, model, at)
+        rate, energy = self._rates_at(price_id, model, at)
         money = charge(usage, rate)
         return Amount(
             None if money is None else money.usd,
@@ -85,29 +92,31 @@ class Accounts:
             None if energy is None else energy.basis,
         )
 
-    def _rates_at(self, provider: str, model: str, at: float) -> tuple[Rate | None, EnergyRate | None]:
+    def _rates_at(self, price_id: str | None, model: str, at: float) -> tuple[Rate | None, EnergyRate | None]:
         # Prices change by the day, some by the hour: within a quarter of an hour they are looked up once.
-        key = (provider, model, int(at // 900))
+        key = (price_id, model, int(at // 900))
         found = self._rates.get(key)
         if found is None:
             if len(self._rates) >= 10_000:
                 self._rates.clear()
-            priced_as = self._priced_as.get(provider, provider)
-            rate = self._prices.rate(priced_as, model, datetime.fromtimestamp(at, UTC))
+            rate = self._prices.rate(price_id, model, datetime.fromtimestamp(at, UTC))
             price = None if rate is None or rate.output_usd_per_mtok is None else float(rate.output_usd_per_mtok)
-            found = (rate, self._energy.rate(priced_as, model, output_price_usd_per_mtok=price))
+            found = (rate, self._energy.rate(price_id, model, output_price_usd_per_mtok=price))
             self._rates[key] = found
         return found
 
     def bill(self, trail: Trail, received_at: float) -> Bill:
         """Return what the call of *trail* comes to so far."""
         attempts = [self._attempt(attempt, received_at) for attempt in trail.attempts]
-        actual = attempts[0] if len(attempts) == 1 else _total(attempts) if attempts else _NOTHING
+        actual = attempts[0] if len(attempts) == 1 else total(attempts) if attempts else _NOTHING
         usages = [attempt.usage for attempt in trail.attempts if attempt.usage is not None]
         usage = usages[0] if len(usages) == 1 else sum(usages[1:], usages[0]) if usages else None
         saved, spared = self._saved(trail.decisions, received_at)
         known = usage is not None or bool(spared) or not trail.attempts
-        baseline = actual if not saved else _total([actual, *saved.values()])
+        baseline = actual
+        if saved:
+            amounts = list(saved.values())
+            baseline = amounts[0] if actual is _NOTHING and len(amounts) == 1 else total([actual, *amounts])
         return Bill(
             usage=usage,
             actual=actual,
@@ -135,16 +144,17 @@ class Accounts:
         return amounts, spared
 
     def priced_saving(self, saved: Saved, amount: Amount | None, at: float) -> dict[str, Any]:
-        """Return *saved* as the ledger keeps it."""
+        """Return *saved* as the ledger keeps it, to be encoded by msgspec."""
         if amount is None:  # a shadow decision: priced, but part of no sum
             amount = self.amount(saved.provider, saved.model, saved.usage, at)
         joules = amount.joules
         return {
             "input_tokens": saved.usage.input_tokens,
             "output_tokens": saved.usage.output_tokens,
-            "usage": msgspec.to_builtins(saved.usage),
+            "usage": saved.usage,
             "model": saved.model,
             "provider": saved.provider,
+            "priced_as": self.price_id(saved.provider),
             "cost_pusd": to_pusd(amount.cost_usd),
             "energy_j": None if joules is None else [joules.low, joules.central, joules.high],
             "upstream_s": saved.upstream_s,
@@ -154,10 +164,12 @@ class Accounts:
 
 def to_pusd(cost_usd: Decimal | None) -> int | None:
     """Return dollars as whole pico-dollars."""
-    return None if cost_usd is None else int((cost_usd * PUSD).to_integral_value(ROUND_HALF_EVEN))
+    if cost_usd is None:
+        return None
+    return int(cost_usd.scaleb(12).to_integral_value(ROUND_HALF_EVEN)) if cost_usd else 0
 
 
-def _total(amounts: list[Amount]) -> Amount:
+def total(amounts: list[Amount]) -> Amount:
     """Return the sum; unknown if a part is unknown. Of several sources and bases the last is named."""
     cost: Decimal | None = _ZERO
     joules: Joules | None = NO_ENERGY

@@ -12,10 +12,10 @@ import msgspec
 
 from negawatt.call import Call, Caller, Hints, Request, Scope, Target
 from negawatt.config import Config, Key
+from negawatt.deadline import until
 from negawatt.errors import (
     AuthenticationError,
     ConfigError,
-    DeadlineExceeded,
     InvalidRequest,
     ModelNotFound,
     PermissionDenied,
@@ -40,6 +40,15 @@ class Catalogue(Protocol):
     def targets(self, model: str) -> tuple[Target, ...]: ...
 
     def names(self) -> list[str]: ...
+
+
+class Callers(Protocol):
+    """Knows whose key is whose."""
+
+    @property
+    def open(self) -> bool: ...
+
+    def caller(self, secret: str | None) -> Caller: ...
 
 
 class Keyring:
@@ -89,7 +98,7 @@ def permissions_digest(names: tuple[str, ...] | list[str]) -> str:
 class Admit:
     """Turns a stranger's bytes into a call with a caller, a class, a scope, a deadline and targets."""
 
-    def __init__(self, config: Config, wire: Checked, keyring: Keyring, catalogue: Catalogue) -> None:
+    def __init__(self, config: Config, wire: Checked, keyring: Callers, catalogue: Catalogue) -> None:
         self._server = config.server
         self._classes = config.classes
         self._wire = wire
@@ -109,12 +118,9 @@ class Admit:
         if self._in_flight >= self._server.max_in_flight:
             raise RateLimited(f"{self._in_flight} calls are in flight already; try again shortly")
         self._in_flight += 1
+        assert call.deadline is not None
         try:
-            async with asyncio.timeout_at(call.deadline):
-                reply = await forward(call)
-        except TimeoutError as error:
-            self._in_flight -= 1
-            raise DeadlineExceeded("the call's deadline passed before an answer came") from error
+            reply = await until(call.deadline, forward(call), "the call's deadline passed before an answer came")
         except BaseException:
             self._in_flight -= 1
             raise

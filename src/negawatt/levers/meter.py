@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import msgspec
-import orjson
 
 from negawatt.call import Attempt, Call, Decision, Trail
-from negawatt.economics.accounts import Accounts, Bill, to_pusd
+from negawatt.economics.accounts import Accounts, Amount, Bill, to_pusd
+from negawatt.economics.energy import Joules
 from negawatt.errors import DeadlineExceeded, NegawattError, RequestError, UpstreamError
 from negawatt.ledger import Ledger
 from negawatt.ledger.outcome import Content, Outcome
@@ -18,6 +18,7 @@ from negawatt.reply import Reply
 
 _CACHED_AS = {"exact_cache": "exact", "coalesce": "coalesced"}
 _ANSWERED_AS = {"exact_cache": "cached", "coalesce": "coalesced"}
+_encode = msgspec.json.Encoder().encode
 
 
 class Meter:
@@ -27,7 +28,7 @@ class Meter:
         self._accounts = accounts
         self._ledger = ledger
         self._keep_content = keep_content
-        self._versions = orjson.dumps(accounts.versions).decode()
+        self._versions = _encode(accounts.versions).decode()
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
         trail = call.trail
@@ -55,58 +56,110 @@ class Meter:
     def outcome(self, call: Call, trail: Trail) -> Outcome:
         """Return the row of a call that has ended."""
         bill = self._accounts.bill(trail, call.received_at) if trail.bill is None else trail.bill
-        last = next((a for a in reversed(trail.attempts) if a.error is None), None)
-        last = last or (trail.attempts[-1] if trail.attempts else None)
+        last = _last(trail)
+        caller, hints, error, digest = call.caller, call.hints, trail.error, call.request.digest
+        checked = bool(call.targets)
+        duration_s, upstream_s, queue_s = _times(call, trail)
+        first = trail.first_byte if trail.first_byte is not None else None if last is None else last.first_chunk
         return Outcome(
             id=call.id,
             received_at=call.received_at,
-            **_identity(call, trail),
+            tenant=None if caller is None else caller.tenant,
+            user_id=None if caller is None else caller.user,
+            key_id=None if caller is None else caller.key_id,
+            request_class=call.request_class,
+            task_id=hints.task,
+            session_id=hints.session,
+            operation=call.operation,
+            stream=call.request.stream if checked else None,
+            request_model=call.request.model if checked else None,
             response_model=_response_model(trail, last),
-            provider=last.target.provider if last is not None else None,
+            provider=None if last is None else last.target.provider,
+            ending=trail.ending or "failed",
+            status=trail.status,
+            error_type=None if error is None else type(error).__name__,
+            error_message=error.message[:500] if isinstance(error, NegawattError) else None,
             cache=cache_of(trail),
-            **_usage(bill, trail),
-            **self._money(bill, trail),
-            **_times(call, trail, last),
+            holdout=trail.holdout,
+            fingerprint=None if digest is None else digest.hex(),
+            **self._amounts(bill, trail),
+            duration_s=duration_s,
+            queue_s=queue_s,
+            upstream_s=upstream_s,
+            overhead_s=max(0.0, duration_s - queue_s - upstream_s),
+            time_to_first_chunk_s=None if first is None else first - call.started,
+            baseline_duration_s=_baseline_s(trail, duration_s),
             decisions=self._decisions(trail, bill, call.received_at),
-            attempt_log=_attempts(trail, bill, call.started),
+            attempt_log=self._attempts(trail, bill, call.started),
             versions=self._versions,
         )
 
-    def _money(self, bill: Bill, trail: Trail) -> dict[str, Any]:
+    def _amounts(self, bill: Bill, trail: Trail) -> dict[str, Any]:
+        """Return the columns of usage, money and energy."""
+        usage = bill.usage
+        # No attempt, or none that reached a provider: nothing was used, and that is known.
+        nothing = 0 if usage is None and not any(a.billed for a in trail.attempts) else None
         actual, baseline = bill.actual.joules, bill.baseline_joules
-        basis = bill.actual.energy_basis or next((a.energy_basis for a in bill.saved.values() if a.energy_basis), None)
-        source = bill.actual.price_source or next((a.price_source for a in bill.saved.values() if a.price_source), None)
+        named = bill.actual if bill.actual.price_source is not None else _first_named(bill)
         return {
+            "attempts": len(trail.attempts),
+            "input_tokens": nothing if usage is None else usage.input_tokens,
+            "output_tokens": nothing if usage is None else usage.output_tokens,
+            "cache_read_tokens": nothing if usage is None else usage.cache_read_tokens,
+            "cache_write_tokens": nothing if usage is None else usage.cache_write_tokens,
+            "reasoning_tokens": nothing if usage is None else usage.reasoning_tokens,
+            "usage_basis": None if usage is None else usage.basis,
+            "baseline_input_tokens": bill.baseline_input_tokens,
+            "baseline_output_tokens": bill.baseline_output_tokens,
             "cost_pusd": to_pusd(bill.actual.cost_usd),
             "baseline_cost_pusd": to_pusd(bill.baseline_cost_usd),
-            "price_source": source,
+            "price_source": named.price_source,
             "energy_low_j": None if actual is None else actual.low,
             "energy_j": None if actual is None else actual.central,
             "energy_high_j": None if actual is None else actual.high,
             "baseline_energy_low_j": None if baseline is None else baseline.low,
             "baseline_energy_j": None if baseline is None else baseline.central,
             "baseline_energy_high_j": None if baseline is None else baseline.high,
-            "energy_basis": basis,
-            "co2e_g": None if actual is None else self._accounts.carbon.grams(actual).central,
+            "energy_basis": named.energy_basis,
+            "co2e_g": self._grams(actual),
         }
+
+    def _grams(self, joules: Joules | None) -> float | None:
+        return None if joules is None else self._accounts.carbon.grams(joules).central if joules.high else 0.0
 
     def _decisions(self, trail: Trail, bill: Bill, at: float) -> str:
         if not trail.decisions:
             return "[]"
-        rows = [self._decision(d, bill, place, at) for place, d in enumerate(trail.decisions)]
-        return orjson.dumps(rows).decode()
+        rows = [
+            d if d.saved is None else self._priced(d, bill.saved.get(place), at)
+            for place, d in enumerate(trail.decisions)
+        ]
+        return _encode(rows).decode()
 
-    def _decision(self, decision: Decision, bill: Bill, place: int, at: float) -> dict[str, Any]:
-        row: dict[str, Any] = {"lever": decision.lever, "action": decision.action}
-        if decision.reason is not None:
-            row["reason"] = decision.reason
-        if decision.mode != "on":
-            row["mode"] = decision.mode
-        if decision.detail is not None:
-            row["detail"] = decision.detail
-        if decision.saved is not None:
-            row["saved"] = self._accounts.priced_saving(decision.saved, bill.saved.get(place), at)
+    def _priced(self, decision: Decision, amount: Amount | None, at: float) -> dict[str, Any]:
+        assert decision.saved is not None
+        row = {name: value for name in Decision.__struct_fields__ if (value := getattr(decision, name)) is not None}
+        row["saved"] = self._accounts.priced_saving(decision.saved, amount, at)
         return row
+
+    def _attempts(self, trail: Trail, bill: Bill, began: float) -> str:
+        if not trail.attempts:
+            return "[]"
+        return _encode([
+            {
+                "provider": attempt.target.provider,
+                "priced_as": self._accounts.price_id(attempt.target.provider),
+                "model": attempt.target.model,
+                "status": attempt.status,
+                "error": attempt.error,
+                "billed": attempt.billed,
+                "usage": attempt.usage,
+                "cost_pusd": to_pusd(amount.cost_usd),
+                "started_s": round(attempt.started - began, 6),
+                "duration_s": None if attempt.ended is None else round(attempt.ended - attempt.started, 6),
+            }
+            for attempt, amount in zip(trail.attempts, bill.attempts, strict=True)
+        ]).decode()  # fmt: skip
 
 
 def ending_of(error: BaseException) -> str:
@@ -137,95 +190,54 @@ def cache_of(trail: Trail) -> str:
     reply = trail.reply
     if reply is not None and reply.answered_by in _CACHED_AS:
         return _CACHED_AS[reply.answered_by]
-    looked_up = any(d.lever == "exact_cache" and d.action == "miss" and d.mode == "on" for d in trail.decisions)
-    return "miss" if looked_up else "bypass"
+    for decision in trail.decisions:
+        if decision.lever == "exact_cache" and decision.action == "miss" and decision.mode == "on":
+            return "miss"
+    return "bypass"
 
 
-def _identity(call: Call, trail: Trail) -> dict[str, Any]:
-    caller, hints, error = call.caller, call.hints, trail.error
-    checked = bool(call.targets)
-    digest = call.request.digest
-    return {
-        "tenant": None if caller is None else caller.tenant,
-        "user_id": None if caller is None else caller.user,
-        "key_id": None if caller is None else caller.key_id,
-        "request_class": call.request_class,
-        "task_id": hints.task,
-        "session_id": hints.session,
-        "operation": call.operation,
-        "stream": call.request.stream if checked else None,
-        "request_model": call.request.model if checked else None,
-        "ending": trail.ending or "failed",
-        "status": trail.status,
-        "error_type": None if error is None else type(error).__name__,
-        "error_message": error.message[:500] if isinstance(error, NegawattError) else None,
-        "holdout": trail.holdout,
-        "fingerprint": None if digest is None else digest.hex(),
-    }
+def _last(trail: Trail) -> Attempt | None:
+    """Return the attempt that answered, else the last one."""
+    for attempt in reversed(trail.attempts):
+        if attempt.error is None:
+            return attempt
+    return trail.attempts[-1] if trail.attempts else None
+
+
+def _first_named(bill: Bill) -> Amount:
+    """Return an amount that says where its price is from: of an answer that cost nothing, what it spared."""
+    return next((amount for amount in bill.saved.values() if amount.price_source is not None), bill.actual)
 
 
 def _response_model(trail: Trail, last: Attempt | None) -> str | None:
-    if trail.reply is not None and trail.reply.error is None:
+    reply = trail.reply
+    if reply is not None and reply.error is None and reply.answered_by != "exact_cache":
         try:
-            model = trail.reply.data.get("model")
+            model = reply.data.get("model")
         except NegawattError:
             model = None
         if isinstance(model, str):
             return model
-    return None if last is None else last.target.model
+    if last is not None:
+        return last.target.model
+    spared = [d.saved.model for d in trail.decisions if d.saved is not None and d.mode != "shadow"]
+    return spared[-1] if spared else None
 
 
-def _usage(bill: Bill, trail: Trail) -> dict[str, Any]:
-    usage = bill.usage
-    # No attempt, or none that reached a provider: nothing was used, and that is known.
-    nothing = 0 if usage is None and not any(a.billed for a in trail.attempts) else None
-    return {
-        "attempts": len(trail.attempts),
-        "input_tokens": nothing if usage is None else usage.input_tokens,
-        "output_tokens": nothing if usage is None else usage.output_tokens,
-        "cache_read_tokens": nothing if usage is None else usage.cache_read_tokens,
-        "cache_write_tokens": nothing if usage is None else usage.cache_write_tokens,
-        "reasoning_tokens": nothing if usage is None else usage.reasoning_tokens,
-        "usage_basis": None if usage is None else usage.basis,
-        "baseline_input_tokens": bill.baseline_input_tokens,
-        "baseline_output_tokens": bill.baseline_output_tokens,
-    }
-
-
-def _times(call: Call, trail: Trail, last: Attempt | None) -> dict[str, Any]:
+def _times(call: Call, trail: Trail) -> tuple[float, float, float]:
+    """Return seconds: in all, at providers, waiting on purpose."""
     ended = call.started if trail.ended is None else trail.ended
     duration_s = ended - call.started
-    upstream_s = sum(max(0.0, min(a.ended or ended, ended) - a.started) for a in trail.attempts)
-    queue_s = min(trail.waited_s, duration_s)
+    upstream_s = 0.0
+    for attempt in trail.attempts:
+        until = ended if attempt.ended is None else min(attempt.ended, ended)
+        upstream_s += max(0.0, until - attempt.started)
+    return duration_s, min(upstream_s, duration_s), min(trail.waited_s, duration_s)
+
+
+def _baseline_s(trail: Trail, duration_s: float) -> float | None:
+    """Return how long the call would have taken: what the decisions spared of it, else what it took."""
     spared = [d.saved.upstream_s for d in trail.decisions if d.saved is not None and d.mode != "shadow"]
-    baseline_s: float | None = duration_s
-    if spared:
-        baseline_s = None if None in spared else sum(s for s in spared if s is not None)
-    first = trail.first_byte if trail.first_byte is not None else None if last is None else last.first_chunk
-    return {
-        "duration_s": duration_s,
-        "queue_s": queue_s,
-        "upstream_s": min(upstream_s, duration_s),
-        "overhead_s": max(0.0, duration_s - queue_s - upstream_s),
-        "time_to_first_chunk_s": None if first is None else first - call.started,
-        "baseline_duration_s": baseline_s,
-    }
-
-
-def _attempts(trail: Trail, bill: Bill, began: float) -> str:
-    if not trail.attempts:
-        return "[]"
-    return orjson.dumps([
-        {
-            "provider": attempt.target.provider,
-            "model": attempt.target.model,
-            "status": attempt.status,
-            "error": attempt.error,
-            "billed": attempt.billed,
-            "usage": None if attempt.usage is None else msgspec.to_builtins(attempt.usage),
-            "cost_pusd": to_pusd(amount.cost_usd),
-            "started_s": round(attempt.started - began, 6),
-            "duration_s": None if attempt.ended is None else round(attempt.ended - attempt.started, 6),
-        }
-        for attempt, amount in zip(trail.attempts, bill.attempts, strict=True)
-    ]).decode()  # fmt: skip
+    if not spared:
+        return duration_s
+    return None if None in spared else sum(s for s in spared if s is not None)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from negawatt.call import Attempt, Call, Request
 from negawatt.economics.tokens import estimate_request_tokens, estimate_tokens
 from negawatt.economics.usage import Usage, usage_from_chat
@@ -72,7 +74,9 @@ class Counter:
     def _usage(self, request: Request, reply: Reply) -> Usage:
         """Return what the provider says it used, else what was received and sent, counted here."""
         said = usage_from_chat(reply.data.get("usage"))
-        return said if said is not None else self._estimate(request, reply.data)
+        if said is None:
+            return self._estimate(request, reply.data)
+        return said if reply.usage_basis == "measured" else msgspec.structs.replace(said, basis=reply.usage_basis)
 
     def _estimate(self, request: Request, data: Mapping[str, Any]) -> Usage:
         return Usage(

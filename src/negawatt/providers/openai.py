@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from negawatt.call import Call, Request, Target
@@ -14,6 +15,7 @@ from negawatt.wire.sse import DONE, EventParser
 # Of an upstream's headers, those that help its callers and tell them nothing of our key.
 _PASSED_ON = ("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms")
 _PASSED_ON_PREFIX = "x-ratelimit-"
+_READ_OUT_S = 1.0
 _MAX_ERROR_BYTES = 256 * 1024
 
 
@@ -104,6 +106,7 @@ class EventSource:
         self._pieces = download.__aiter__()
         self._parser = EventParser()
         self._over = False
+        self._rest: asyncio.Task[None] | None = None  # kept, so that it is not collected while it runs
 
     async def __anext__(self) -> Burst:
         while not self._over:
@@ -115,10 +118,22 @@ class EventSource:
             else:
                 burst = self._chunks(self._parser.feed(piece))
             if self._over:
-                await self._download.close()
+                # The end of the body may come a packet later: read up to it beside the path, so that the
+                # connection can be used again.
+                self._rest = asyncio.ensure_future(self._read_out())
             if burst:
                 return burst
         raise StopAsyncIteration
+
+    async def _read_out(self) -> None:
+        try:
+            async with asyncio.timeout(_READ_OUT_S):
+                async for _ in self._pieces:
+                    pass
+        except (UpstreamError, TimeoutError):
+            pass  # the answer is whole: a connection that misbehaves after it is dropped, and nothing is lost
+        finally:
+            await self._download.close()
 
     def _chunks(self, events: list[bytes]) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -134,7 +149,8 @@ class EventSource:
 
     async def aclose(self) -> None:
         self._over = True
-        await self._download.close()
+        if self._rest is None:
+            await self._download.close()
 
 
 def _message(data: dict[str, Any]) -> str:

@@ -25,7 +25,9 @@ class Recorded:
         if found is None:
             raise NotRecorded(f"the recording has no answer of {target.model!r} to these messages")
         paced = Paced(self._wire, found.first_chunk_s, found.duration_s)
-        return await paced.reply(dict(found.response), stream=call.request.stream)
+        reply = await paced.reply(dict(found.response), stream=call.request.stream)
+        reply.usage_basis = found.usage_basis
+        return reply
 
     async def close(self) -> None:
         """Nothing is open."""

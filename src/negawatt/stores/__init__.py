@@ -21,7 +21,7 @@ class Store(Protocol):
         """Return what was put under *key*, or None if it expired or never was."""
         ...
 
-    async def put(  # noqa: PLR0913
+    async def put(
         self,
         key: str,
         value: bytes,

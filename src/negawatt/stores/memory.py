@@ -44,7 +44,7 @@ class MemoryStore:
         self._orders[item.group].move_to_end(key)
         return item.value
 
-    async def put(  # noqa: PLR0913
+    async def put(
         self,
         key: str,
         value: bytes,

@@ -92,7 +92,7 @@ class SqliteStore:
             self._used[key] = now
         return bytes(row[0])
 
-    async def put(  # noqa: PLR0913
+    async def put(
         self,
         key: str,
         value: bytes,

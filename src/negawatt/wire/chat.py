@@ -70,7 +70,7 @@ def _explained(text: str) -> InvalidRequest:
 
 def deterministic(request: Request) -> bool:
     """True when the caller asked for the likeliest answer: temperature 0."""
-    return request.get("temperature") == 0
+    return bool(request.get("temperature") == 0)
 
 
 def sampled(request: Request) -> bool:
@@ -80,11 +80,11 @@ def sampled(request: Request) -> bool:
 
 def identity(request: Request) -> dict[str, Any]:
     """Return what can change the answer: every field but those of `NOT_IN_KEY`; null is absent, 1.0 is 1."""
-    return {name: _plain(value) for name, value in request.data.items() if value is not None and name not in NOT_IN_KEY}
-
-
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+    kept = {name: value for name, value in request.data.items() if value is not None and name not in NOT_IN_KEY}
+    for name, value in kept.items():
+        if type(value) is float and value.is_integer() and abs(value) < 2**53:
+            kept[name] = int(value)
+    return kept
 
 
 def wants_usage(request: Request) -> bool:

@@ -1,0 +1,161 @@
+"""``negawatt cache``: look into the exact cache, and clear it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from negawatt.commands.options import config_option, json_option, ledger_file, ledger_option, load
+from negawatt.errors import InputError
+
+if TYPE_CHECKING:
+    from negawatt.call import Request, Scope
+    from negawatt.config import Config
+
+
+@click.group()
+def cache() -> None:
+    """Look into the exact cache, and clear it."""
+
+
+@cache.command()
+@click.argument("first")
+@click.argument("second")
+@config_option
+@ledger_option
+@json_option
+def why(first: str, second: str, config_path: Path | None, ledger_path: Path | None, as_json: bool) -> None:
+    """Say why two requests are, or are not, the same to the cache.
+
+    FIRST and SECOND are files with a chat request each (JSON), or ids of calls in the ledger (nw-...): with
+    ledger.keep_content their requests are compared field by field, without it only their fingerprints.
+    Exit code 0 when they are the same, 1 when they are not.
+    """
+    config = load(config_path)
+    sides = [_side(name, ledger_path, config) for name in (first, second)]
+    found = _differences(sides[0], sides[1])
+    caution = [f"{name}: {reason}" for name, side in zip((first, second), sides, strict=True)
+               if (reason := _not_cacheable(side, config)) is not None]  # fmt: skip
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps({"same": not found, "differences": found, "not_cacheable": caution}))
+    else:
+        click.echo("the same: one answers for the other" if not found else "not the same:")
+        for line in found:
+            click.echo(f"  {line}")
+        for line in caution:
+            click.echo(f"not cached: {line}")
+    raise SystemExit(1 if found else 0)
+
+
+class _Side:
+    """One of the two: a request with its scope, or only what the ledger knows of it."""
+
+    def __init__(self, request: Request | None, scope: Scope | None, row: Any = None) -> None:
+        self.request = request
+        self.scope = scope
+        self.row = row
+
+
+def _side(name: str, ledger_path: Path | None, config: Config) -> _Side:
+    from negawatt.call import Request, Scope
+    from negawatt.ledger.sqlite import read_content, read_rows
+    from negawatt.wire.chat import CHAT
+
+    if name.startswith("nw-") and not Path(name).exists():
+        path = ledger_file(ledger_path, config)
+        row = next((row for row in read_rows(path) if row.id == name), None)
+        if row is None:
+            raise InputError(f"{path}: there is no call {name}")
+        content = read_content(path, name)
+        scope = Scope(tenant=row.tenant or "default")
+        return _Side(None if content is None else Request(content.request), scope, row)
+    try:
+        request = Request(Path(name).read_bytes())
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    CHAT.check(request)
+    return _Side(request, Scope())
+
+
+def _differences(one: _Side, other: _Side) -> list[str]:
+    from negawatt.keys import differences, request_digest
+    from negawatt.wire.chat import CHAT
+
+    if one.request is not None and other.request is not None and one.scope is not None and other.scope is not None:
+        return differences((one.request, one.scope), (other.request, other.scope), CHAT)
+    found = []
+    prints = [
+        side.row.fingerprint if side.request is None else request_digest(side.request, CHAT).hex()
+        for side in (one, other)
+    ]
+    if None in prints:
+        found.append("fingerprint: not known for a call that was not cacheable")
+    elif prints[0] != prints[1]:
+        found.append("fingerprint: the requests differ; their content was not kept (ledger.keep_content)")
+    for name in ("tenant", "request_class", "request_model"):
+        values = [getattr(side.row, name, None) for side in (one, other)]
+        if None not in values and values[0] != values[1]:
+            found.append(f"{name}: {values[0]!r}, and {values[1]!r}")
+    return found
+
+
+def _not_cacheable(side: _Side, config: Config) -> str | None:
+    from negawatt.wire.chat import CHAT
+
+    if side.request is None:
+        return None
+    name = "default" if side.row is None else side.row.request_class
+    policy = config.classes.get(name)
+    when = config.levers.exact_cache.when if policy is None or policy.cache is None else policy.cache
+    if when == "never":
+        return f"not for the class {name}"
+    if when == "deterministic" and not CHAT.deterministic(side.request):
+        return "temperature is not 0, so it is not deterministic"
+    return None
+
+
+@cache.command()
+@config_option
+@json_option
+def stats(config_path: Path | None, as_json: bool) -> None:
+    """Say how much is in the cache. Only stores that outlive their process can be asked: sqlite."""
+    found = asyncio.run(_with_store(load(config_path), lambda store: store.stats()))
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps({"entries": found.entries, "bytes": found.bytes}))
+    else:
+        click.echo(f"{found.entries} entries, {found.bytes} bytes")
+
+
+@cache.command()
+@click.option("--tag", "tags", multiple=True, required=True, metavar="NAME=VALUE",
+              help="tenant=, class=, model= or corpus_version=; several: entries that have all of them.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say how many, and delete nothing.")
+@config_option
+def delete(tags: tuple[str, ...], dry_run: bool, config_path: Path | None) -> None:
+    """Delete the entries that have all of the tags."""
+    known = ("tenant", "class", "model", "corpus_version")
+    for tag in tags:
+        if tag.partition("=")[0] not in known or "=" not in tag:
+            raise click.BadParameter(f"{tag!r} is not NAME=VALUE with one of {', '.join(known)}", param_hint="--tag")
+    count = asyncio.run(_with_store(load(config_path), lambda store: store.delete_tagged(tags, dry_run=dry_run)))
+    click.echo(f"{count} entries {'would be ' if dry_run else ''}deleted")
+
+
+async def _with_store(config: Config, ask: Any) -> Any:
+    from negawatt.clock import SystemClock
+    from negawatt.registry import STORES, open_backend
+
+    if config.cache.store.startswith("memory:"):
+        raise InputError("cache.store: a memory store lives in its server; use sqlite:///FILE to look into it here")
+    store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", SystemClock())
+    try:
+        return await ask(store)
+    finally:
+        await store.close()

@@ -1,0 +1,109 @@
+"""``negawatt ledger``: the rows themselves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from negawatt.commands.options import (
+    config_option,
+    json_option,
+    ledger_file,
+    ledger_option,
+    load,
+    moment,
+    since_option,
+    until_option,
+)
+from negawatt.errors import InputError
+
+
+@click.group()
+def ledger() -> None:
+    """Read, export and price again the rows of the ledger."""
+
+
+@ledger.command()
+@config_option
+@ledger_option
+@since_option
+@until_option
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
+def export(
+    config_path: Path | None, ledger_path: Path | None, since: str | None, until: str | None, out: Path | None
+) -> None:
+    """Write the rows as JSONL. With kept content it is both a trace and a recording for `negawatt replay`."""
+    import orjson
+
+    from negawatt.ledger.export import export_lines
+
+    path = ledger_file(ledger_path, load(config_path))
+    count = 0
+    with _output(out) as file:
+        for line in export_lines(path, moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")):
+            file.write(orjson.dumps(line) + b"\n")
+            count += 1
+    click.echo(f"{count} calls exported", err=True)
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[IO[bytes]]:
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        with out.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from error
+
+
+@ledger.command()
+@click.argument("call_id")
+@config_option
+@ledger_option
+def show(call_id: str, config_path: Path | None, ledger_path: Path | None) -> None:
+    """Show one row, with the decisions and attempts that explain it, as JSON."""
+    import orjson
+
+    from negawatt.ledger.export import shown
+    from negawatt.ledger.sqlite import read_rows
+
+    path = ledger_file(ledger_path, load(config_path))
+    row = next((row for row in read_rows(path) if row.id == call_id), None)
+    if row is None:
+        raise InputError(f"{path}: there is no call {call_id}")
+    click.echo(orjson.dumps(shown(row), option=orjson.OPT_INDENT_2))
+
+
+@ledger.command()
+@config_option
+@ledger_option
+@since_option
+@until_option
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@json_option
+def reprice(config_path: Path | None, ledger_path: Path | None, dry_run: bool, as_json: bool, **when: Any) -> None:
+    """Compute cost, energy and carbon anew from the stored usage, with the tables of today's configuration.
+
+    Prices are those of the time of each call, as today's table knows them. What a provider said of its own cost stays.
+    """
+    import orjson
+
+    from negawatt.gateway import open_accounts
+    from negawatt.ledger.reprice import reprice_ledger
+
+    config = load(config_path)
+    since, until = moment(when["since"], 0.0, "--since"), moment(when["until"], float("inf"), "--until")
+    change = reprice_ledger(ledger_file(ledger_path, config), open_accounts(config), since, until, dry_run=dry_run)
+    if as_json:
+        click.echo(orjson.dumps(change))
+    else:
+        verb = "would change" if dry_run else "changed"
+        counts = f"{change['changed']} of {change['rows']} rows {verb}"
+        click.echo(f"{counts}: ${change['before_usd']} -> ${change['after_usd']}; {change['unpriced']} unpriced")

@@ -1,0 +1,204 @@
+"""``negawatt replay`` and ``negawatt report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from negawatt.commands.options import (
+    config_option,
+    json_option,
+    ledger_file,
+    ledger_option,
+    load,
+    moment,
+    since_option,
+    until_option,
+)
+from negawatt.errors import InputError
+
+if TYPE_CHECKING:
+    from negawatt.proof.replay import Plan
+    from negawatt.proof.summary import Series
+
+html_option = click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one self-contained page."
+)
+out_option = click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JSON.")
+
+
+@click.command()
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option(
+    "--provider", required=True, metavar="URL",
+    help="Who answers: recorded:FILE (real recorded answers) or modelled:?a=0.3&b=0.02 (a latency and no answers).",
+)  # fmt: skip
+@click.option("--arms", default="none,all,leave-one-out", show_default=True, help="Which combinations to run.")
+@click.option("--speedup", type=float, default=1.0, show_default=True, help="How much faster the calls arrive.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--format", "trace_format", help="Format of the trace; default: by its content (docs/replay.md).")
+@click.option("--model", default="gpt-4o-mini", show_default=True, help="Model asked where the trace names none.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many first requests of the trace.")
+@click.option("--title", default="Replay", show_default=True)
+@config_option
+@html_option
+@out_option
+@json_option
+def replay(config_path: Path | None, html: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Send recorded traffic through the gateway, with and without its levers, and say what each one saves.
+
+    TRACE is JSONL of chat requests, our ledger's export, or a public trace (Azure, Mooncake). Time is virtual: a day
+    takes seconds. Every saving has a 95 % interval.
+
+    \b
+    negawatt replay trace.jsonl --provider recorded:answers.jsonl --html report.html
+    """
+    from negawatt.config import Config
+    from negawatt.proof.replay import Plan
+    from negawatt.proof.trace import read_trace
+
+    traffic = read_trace(
+        options["trace"], format=options["trace_format"], model=options["model"], limit=options["limit"]
+    )
+    arms = tuple(arm.strip() for arm in options["arms"].split(",") if arm.strip())
+    plan = Plan(
+        trace=traffic,
+        provider=options["provider"],
+        config=Config() if config_path is None else load(config_path),
+        arms=arms,
+        speedup=options["speedup"],
+        seed=options["seed"],
+        title=options["title"],
+        command=f"negawatt replay {options['trace'].name} --provider {_shown(options['provider'])} "
+        f"--arms {','.join(arms)} --speedup {options['speedup']:g} --seed {options['seed']}",
+    )
+    _run(plan, html, out, as_json)
+
+
+def _run(plan: Plan, html: Path | None, out: Path | None, as_json: bool) -> None:
+    from negawatt.proof.replay import arm_configs
+    from negawatt.proof.replay import replay as run
+    from negawatt.proof.summary import series_of, summarise
+
+    with _progress("replaying") as (begin, step):
+        begin(len(plan.trace.entries) * len(arm_configs(plan.config, plan.arms)))
+        result = run(plan, step)
+    _deliver(summarise(result), series_of(result), html, out, as_json)
+
+
+@click.command()
+@html_option
+@out_option
+@json_option
+def demo(html: Path | None, out: Path | None, as_json: bool) -> None:
+    """Replay the sample workload that comes with the package: no key, no service, no network.
+
+    400 calls of an invented support desk, with answers written by a script: it shows what a replay tells, and proves
+    nothing about your traffic.
+    """
+    from negawatt.config import load_config
+    from negawatt.proof.replay import Plan
+    from negawatt.proof.trace import SAMPLES, read_trace
+
+    plan = Plan(
+        trace=read_trace(SAMPLES / "support.trace.jsonl"),
+        provider=f"recorded:{SAMPLES / 'support.recording.jsonl'}",
+        config=load_config(SAMPLES / "support.toml", environ={}),
+        title="Sample workload: a morning at a support desk",
+        command="negawatt demo",
+    )
+    _run(plan, html, out, as_json)
+
+
+@click.command()
+@config_option
+@ledger_option
+@since_option
+@until_option
+@html_option
+@out_option
+@json_option
+def report(  # noqa: PLR0913
+    config_path: Path | None,
+    ledger_path: Path | None,
+    since: str | None,
+    until: str | None,
+    html: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what the live ledger's calls cost, what each lever saved, and how the holdout compares."""
+    from datetime import UTC, datetime
+
+    from negawatt import __version__
+    from negawatt.gateway import open_accounts
+    from negawatt.ledger.sqlite import read_rows
+    from negawatt.proof.summary import LedgerView, ledger_series, summarise_ledger
+
+    config = load(config_path)
+    path = ledger_file(ledger_path, config)
+    rows = list(read_rows(path, moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")))
+    carbon = open_accounts(config).carbon
+    view = LedgerView(
+        title=f"Ledger {path.name}",
+        date=datetime.now(UTC).date().isoformat(),
+        command="negawatt report",
+        grid={"zone": carbon.zone, "year": carbon.year, "source": carbon.source},
+        versions={"negawatt": __version__},
+        kinds={provider.name: provider.kind or provider.name for provider in config.providers},
+    )
+    _deliver(summarise_ledger(rows, view), ledger_series(rows), html, out, as_json)
+
+
+def _deliver(summary: Any, series: Series, html: Path | None, out: Path | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from negawatt.proof.report import html_report, json_report, terminal_report
+
+    Console(stderr=as_json).print(terminal_report(summary))
+    if html is not None:
+        _write(html, html_report(summary, series))
+    if out is not None:
+        _write(out, json_report(summary, indent=True) + "\n")
+    if as_json:
+        click.echo(json_report(summary))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    click.echo(f"wrote {path}", err=True)
+
+
+def _shown(provider: str) -> str:
+    scheme, colon, rest = provider.partition(":")
+    return f"{scheme}{colon}{Path(rest).name}" if scheme == "recorded" else provider
+
+
+class _progress:
+    """A bar on stderr, where that is a terminal."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        task = self._bar.add_task("", total=None)
+        return (
+            lambda total: self._bar.update(task, total=total),
+            lambda done: self._bar.update(task, completed=done),
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

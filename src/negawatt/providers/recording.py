@@ -1,0 +1,267 @@
+"""Recordings: answers that models gave, in a file, to be given again.
+
+One JSON object per line, ``.gz`` or plain::
+
+    {"request": {"model", "messages", ...}, "response": {a whole chat.completion body},
+     "timing": {"first_chunk_s", "duration_s", "basis": "measured" | "modelled"},
+     "provider": whose prices apply, "correct": true | false | null,
+     "usage_basis": "measured" | "estimated", "note": any text}
+
+A line of the ledger's export is one as well, where it holds a request, a response and the time upstream.
+
+**Which answer belongs to a request.** A recorded answer fits when its request had the same model, the same messages
+and the same of everything else that can change the answer (``tools``, ``response_format``, ``n``, fields that we do
+not know), but for the sampling parameters (`SAMPLING`). Where answers were recorded with exactly the request's
+sampling parameters too, only those are given; otherwise any that fits. Several are given in the order of the file,
+and then again from the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from copy import copy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from negawatt.call import Request
+from negawatt.errors import InputError
+from negawatt.lines import Place, read_lines, write_lines
+from negawatt.wire.chat import CHAT
+
+# How an answer is drawn, and how long it may be; not what is asked.
+SAMPLING = frozenset({
+    "frequency_penalty", "logit_bias", "max_completion_tokens", "max_tokens", "min_p", "presence_penalty",
+    "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p",
+})  # fmt: skip
+
+Seconds = Annotated[float, Meta(ge=0, lt=86_400)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the answer took, in seconds from the moment of asking. *first_chunk_s* None: not known."""
+
+    first_chunk_s: Seconds | None = None
+    duration_s: Seconds
+    basis: Literal["measured", "modelled"]
+
+
+class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answer to one request.
+
+    *correct* is the verdict on this answer to this request; None where there is none. *usage_basis* says whether the
+    token counts in *response* are the provider's own (measured) or were counted by whoever made the file.
+    """
+
+    request: dict[str, Any]
+    response: dict[str, Any]
+    timing: Timing
+    provider: str | None = None
+    correct: bool | None = None
+    usage_basis: Literal["measured", "estimated"] = "measured"
+    note: str | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.response["id"])
+
+    @property
+    def model(self) -> str:
+        return str(self.request["model"])
+
+    @property
+    def text(self) -> str:
+        """What the answer says, as `Chat.text_of` gives it."""
+        return CHAT.text_of(self.response)
+
+    @property
+    def first_chunk_s(self) -> float:
+        """Seconds to the first chunk; to the end, where the file does not say."""
+        return self.timing.duration_s if self.timing.first_chunk_s is None else self.timing.first_chunk_s
+
+    @property
+    def duration_s(self) -> float:
+        return self.timing.duration_s
+
+
+class _Choice(msgspec.Struct):
+    message: dict[str, Any]
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Whole(msgspec.Struct):
+    """What must be right in a response for it to be given again; the rest is kept as it is."""
+
+    id: Text
+    model: Text
+    choices: Annotated[list[_Choice], Meta(min_length=1)]
+    usage: dict[str, Any] | None = None
+
+
+class _Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    request: dict[str, Any]
+    response: _Whole
+    timing: Timing
+    provider: Text | None = None
+    correct: bool | None = None
+    usage_basis: Literal["measured", "estimated"] = "measured"
+    note: str | None = None
+
+
+class _ExportLine(msgspec.Struct, kw_only=True):
+    """A line of the ledger's export that holds an answer; it has further fields."""
+
+    request: dict[str, Any]
+    response: _Whole
+    upstream_s: Seconds
+    time_to_first_chunk_s: Seconds | None = None
+    provider: Text | None = None
+    correct: bool | None = None
+    usage_basis: str | None = None
+
+
+class Recording:
+    """Answers that can be looked up by request. It remembers whose turn is next: see `fresh`."""
+
+    def __init__(self, answers: Iterable[RecordedAnswer], *, source: str = "", notes: tuple[str, ...] = ()) -> None:
+        self.answers = tuple(answers)
+        self.source = source
+        self.notes = notes
+        self._fitting: dict[bytes, list[RecordedAnswer]] = {}
+        self._exact: dict[bytes, list[RecordedAnswer]] = {}
+        self._question: dict[bytes, list[RecordedAnswer]] = {}
+        for answer in self.answers:
+            whole = _identity(answer.request)
+            self._exact.setdefault(_digest(whole), []).append(answer)
+            self._fitting.setdefault(_digest(_without(whole, SAMPLING)), []).append(answer)
+            self._question.setdefault(_digest(_without(whole, SAMPLING, "model")), []).append(answer)
+        self._given: Counter[bytes] = Counter()
+
+    @classmethod
+    def load(cls, path: Path | str) -> Recording:
+        """Return the recording in the file *path*. Raises `InputError`: ``file:line: field: what is wrong``."""
+        path = Path(path)
+        answers: list[RecordedAnswer] = []
+        without = 0
+        for place, raw in read_lines(path):
+            data = place.parse(raw)
+            answer = _exported(place, data) if "received_at" in data else _recorded(place, data)
+            if answer is None:
+                without += 1
+            else:
+                answers.append(answer)
+        if not answers:
+            why = f"none of its {without} ledger lines holds a request and its answer" if without else "it is empty"
+            raise InputError(f"{path}: no recorded answer: {why}")
+        notes = (f"ledger lines left out, without an answer from upstream: {without}",) if without else ()
+        return cls(answers, source=str(path), notes=notes)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The models that answered, each with the provider whose prices apply (the first one, if several)."""
+        found: dict[str, str | None] = {}
+        for answer in self.answers:
+            found[answer.model] = found.get(answer.model) or answer.provider
+        return found
+
+    def fresh(self) -> Recording:
+        """Return the same recording with every turn at the first answer; arms of a replay take one each."""
+        other = copy(self)
+        other._given = Counter()
+        return other
+
+    def lookup(self, request: Mapping[str, Any]) -> RecordedAnswer | None:
+        """Return the next answer that fits *request* (rule: above), or None if none was recorded."""
+        whole = _identity(request)
+        key = _digest(whole)
+        answers = self._exact.get(key)
+        if answers is None:
+            key = _digest(_without(whole, SAMPLING))
+            answers = self._fitting.get(key)
+        if answers is None:
+            return None
+        turn = self._given[key]
+        self._given[key] += 1
+        return answers[turn % len(answers)]
+
+    def verdict(self, request: Mapping[str, Any], answer: str) -> bool | None:
+        """Say whether *answer*, the text or the id of what the caller got, is a right answer to *request*.
+
+        The recorded answers to the same question count, whichever model gave them: one of the same text or id gives
+        its own verdict. Anything else is False where the question has a verdict at all, since then it is not an
+        answer to it that anybody judged right; None where it has none.
+        """
+        known = self._question.get(_digest(_without(_identity(request), SAMPLING, "model")), ())
+        same = [one for one in known if answer in (one.text, one.id)]
+        if same:
+            same.sort(key=lambda one: one.model != request.get("model"))  # the model that was asked comes first
+            return next((one.correct for one in same if one.correct is not None), None)
+        return False if any(one.correct is not None for one in known) else None
+
+
+def write_recording(path: Path | str, answers: Iterable[RecordedAnswer]) -> int:
+    """Write *answers* to the file *path*; gzip where it ends in ``.gz``. Return how many there were."""
+    return write_lines(Path(path), (msgspec.to_builtins(answer) for answer in answers))
+
+
+def _recorded(place: Place, data: dict[str, Any]) -> RecordedAnswer:
+    line = place.convert(data, _Line)
+    place.check_chat(line.request, "request")
+    first_chunk_s = line.timing.first_chunk_s
+    if first_chunk_s is not None and first_chunk_s > line.timing.duration_s:
+        raise place.error(f"expected at most timing.duration_s, got {first_chunk_s}", "timing.first_chunk_s")
+    return RecordedAnswer(
+        request=line.request,
+        response=data["response"],
+        timing=line.timing,
+        provider=line.provider,
+        correct=line.correct,
+        usage_basis=line.usage_basis,
+        note=line.note,
+    )
+
+
+def _exported(place: Place, data: dict[str, Any]) -> RecordedAnswer | None:
+    """Return the answer in a line of the ledger's export; None if a cache gave it, or it was not kept whole."""
+    if data.get("request") is None or data.get("response") is None or not data.get("upstream_s"):
+        return None
+    if data.get("ending", "answered") != "answered":
+        return None
+    line = place.convert(data, _ExportLine)
+    place.check_chat(line.request, "request")
+    first = line.time_to_first_chunk_s
+    return RecordedAnswer(
+        request=line.request,
+        response=data["response"],
+        timing=Timing(
+            first_chunk_s=None if first is None else min(first, line.upstream_s),
+            duration_s=line.upstream_s,
+            basis="measured",
+        ),
+        provider=line.provider,
+        correct=line.correct,
+        usage_basis="measured" if line.usage_basis in (None, "measured") else "estimated",
+    )
+
+
+def _identity(request: Mapping[str, Any]) -> dict[str, Any]:
+    fields = CHAT.identity(Request(data=dict(request)))
+    return _without(fields, frozenset({"n"})) if fields.get("n") == 1 else fields  # one choice is what nobody asks for
+
+
+def _without(fields: Mapping[str, Any], names: frozenset[str], *more: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names and name not in more}
+
+
+def _digest(fields: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
