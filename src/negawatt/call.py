@@ -17,6 +17,7 @@ from negawatt.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from negawatt.clock import Clock
+    from negawatt.deadline import Deadline
     from negawatt.economics.accounts import Bill
     from negawatt.economics.usage import Usage
     from negawatt.reply import Reply
@@ -252,7 +253,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller | None = None
     request_class: str = "default"
     scope: Scope = NO_SCOPE
-    deadline: float | None = None  # event-loop time
+    deadline: Deadline | None = None
     targets: tuple[Target, ...] = ()
     shadow: bool = False
 

@@ -74,7 +74,7 @@ class ExactCache(Lever, frozen=True):
 
 class Coalesce(Lever, frozen=True):
     when: Literal["not_sampled", "deterministic", "always", "never"] = "not_sampled"
-    max_buffer_bytes: Count = 64 * 1024 * 1024
+    max_buffer_bytes: Count = 1024 * 1024  # of a stream, for those who join it late; beyond, nobody can
 
 
 class Retry(Lever, frozen=True):

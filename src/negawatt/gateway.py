@@ -22,6 +22,7 @@ from negawatt.call import NO_HINTS, Call, Hints, Request, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
+from negawatt.deadline import Alarms
 from negawatt.economics.accounts import Accounts
 from negawatt.economics.carbon import Carbon
 from negawatt.economics.energy import Energy
@@ -68,6 +69,7 @@ class Gateway:
         self.keyring = keyring
         self.catalogue = Catalogue(config)
         self.background = Background()
+        self.alarms = Alarms()
         self._rng = rng
         levers, counter = config.levers, Counter(providers, CHAT)
         cache = ExactCache(
@@ -77,7 +79,7 @@ class Gateway:
 
         # The levers, in the one order that they have. The others of the design have their place marked.
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content)
-        self.admit = Admit(config, CHAT, keyring, self.catalogue)
+        self.admit = Admit(config, wire=CHAT, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms)
         self.pipeline = Pipeline(
             [
                 # compose       the request takes its final meaning
@@ -134,6 +136,7 @@ class Gateway:
                 yield gateway
             finally:
                 await gateway.background.drain()
+                gateway.alarms.close()
         finally:
             for provider in own_providers.values():
                 await provider.close()

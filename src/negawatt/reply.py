@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from negawatt.deadline import until
+from negawatt.deadline import Deadline
 from negawatt.errors import UpstreamProtocolError
 
 
@@ -23,6 +23,11 @@ class Chunk:
     def __init__(self, raw: bytes | None = None, data: dict[str, Any] | None = None) -> None:
         self._raw = raw
         self._data = data
+
+    def forget(self) -> None:
+        """Drop what can be parsed again: dicts weigh ten times their text."""
+        if self._raw is not None:
+            self._data = None
 
     @property
     def raw(self) -> bytes:
@@ -88,6 +93,7 @@ class Reply:
         "_callbacks",
         "_data",
         "_ended",
+        "_feeds",
         "_first",
         "_folder",
         "_read",
@@ -103,12 +109,16 @@ class Reply:
         "usage_basis",
     )  # fmt: skip
 
-    def __init__(self, wire: Wire, *, body: bytes | None = None, source: Source | None = None) -> None:
+    def __init__(
+        self, wire: Wire, *, body: bytes | None = None, source: Source | None = None, folder: Folder | None = None
+    ) -> None:
+        """Give *body*, or *source*. *folder*: one that somebody else feeds with the same chunks."""
         self._wire = wire
         self._body = body
         self._data: dict[str, Any] | None = None
         self._source = source
-        self._folder = None if source is None else wire.folder()
+        self._feeds = source is not None and folder is None
+        self._folder = wire.folder() if self._feeds else folder
         self._first: Burst | None = None
         self._read = False
         self._ended = False
@@ -116,13 +126,18 @@ class Reply:
         self.status = 200
         self.headers: dict[str, str] = {}  # of the provider, worth passing on
         self.answered_by = "provider"  # or the lever that answered
-        self.deadline: float | None = None  # event-loop time
+        self.deadline: Deadline | None = None
         self.finished = body is not None  # all of it was received
         self.error: BaseException | None = None
         self.usage_basis = "measured"  # who counted the tokens in the answer's usage: the provider, or somebody later
         self.undelivered = False  # the caller hung up before all of it was sent
 
     # -- what it says ------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Folder | None:
+        """What gathers the chunks of a stream; None for a whole body."""
+        return self._folder
 
     @property
     def streamed(self) -> bool:
@@ -191,7 +206,7 @@ class Reply:
             return [Chunk(data=data) for data in self._wire.unfold(self.data)]
         try:
             burst = await self._next(self._source)
-            if self._folder is not None:
+            if self._feeds and self._folder is not None:
                 for chunk in burst:
                     self._folder.add(chunk.data)
         except StopAsyncIteration:
@@ -205,8 +220,7 @@ class Reply:
     async def _next(self, source: Source) -> Burst:
         if self.deadline is None:
             return await source.__anext__()
-        message = "the call's deadline passed in the middle of its answer"
-        return await until(self.deadline, source.__anext__(), message)
+        return await self.deadline.hold(source.__anext__(), "the call's deadline passed in the middle of its answer")
 
     # -- ending ------------------------------------------------------------------------------------------------
 

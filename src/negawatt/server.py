@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from negawatt.call import Call, Hints
+from negawatt.deadline import Alarms
 from negawatt.errors import (
     CircuitOpen,
     MethodNotAllowed,
@@ -97,7 +98,7 @@ class Server:
     # -- routes ------------------------------------------------------------------------------------------------
 
     async def _chat(self, head: _Head, receive: Receive, send: Send) -> None:
-        guard = _Guard(receive, self._settings.body_timeout_s)
+        guard = _Guard(receive, self._gateway.alarms, self._settings.body_timeout_s)
         call: Call | None = None
         reply: Reply | None = None
         try:
@@ -301,18 +302,18 @@ class _Head:
 class _Guard:
     """Cancels the task that answers when its caller hangs up, or does not send their request in time.
 
-    One timer for both, and usually nothing more: quick answers are over before it rings.
+    One alarm for both, and usually nothing more: quick answers are over before it rings.
     """
 
-    __slots__ = ("_body_timeout_s", "_looking", "_loop", "_receive", "_task", "_timer", "gone", "rang", "reading")
+    __slots__ = ("_alarm", "_alarms", "_body_timeout_s", "_looking", "_receive", "_task", "gone", "rang", "reading")
 
-    def __init__(self, receive: Receive, body_timeout_s: float) -> None:
+    def __init__(self, receive: Receive, alarms: Alarms, body_timeout_s: float) -> None:
         self._receive = receive
+        self._alarms = alarms
         self._body_timeout_s = body_timeout_s
-        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._looking: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(_WATCH_AFTER_S, self._wake)
+        self._alarm = alarms.set(alarms.now() + _WATCH_AFTER_S, self._wake)
         self.reading = True
         self.gone = False  # the caller hung up
         self.rang = False  # the task was cancelled from here
@@ -321,7 +322,7 @@ class _Guard:
         if not self.reading:
             self._looking = asyncio.ensure_future(self._look())
         else:
-            self._timer = self._loop.call_later(self._body_timeout_s, self._late)
+            self._alarm = self._alarms.set(self._alarms.now() + self._body_timeout_s, self._late)
 
     def _late(self) -> None:
         if self.reading:
@@ -346,7 +347,7 @@ class _Guard:
             self._task.uncancel()
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self._alarms.drop(self._alarm)
         if self._looking is not None:
             self._looking.cancel()
 

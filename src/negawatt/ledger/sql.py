@@ -26,7 +26,7 @@ _COLUMNS = ",\n    ".join(_column(name, kind) for name, kind in get_type_hints(O
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS outcome (
     {_COLUMNS}
-) WITHOUT ROWID;
+);
 CREATE INDEX IF NOT EXISTS outcome_received ON outcome (received_at);
 CREATE TABLE IF NOT EXISTS content (
     call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import msgspec
 
 from negawatt.call import Call, Caller, Hints, Request, Scope, Target
 from negawatt.config import Config, Key
-from negawatt.deadline import until
+from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import (
     AuthenticationError,
     ConfigError,
@@ -98,7 +97,10 @@ def permissions_digest(names: tuple[str, ...] | list[str]) -> str:
 class Admit:
     """Turns a stranger's bytes into a call with a caller, a class, a scope, a deadline and targets."""
 
-    def __init__(self, config: Config, wire: Checked, keyring: Callers, catalogue: Catalogue) -> None:
+    def __init__(
+        self, config: Config, *, wire: Checked, keyring: Callers, catalogue: Catalogue, alarms: Alarms
+    ) -> None:
+        self._alarms = alarms
         self._server = config.server
         self._classes = config.classes
         self._wire = wire
@@ -120,7 +122,7 @@ class Admit:
         self._in_flight += 1
         assert call.deadline is not None
         try:
-            reply = await until(call.deadline, forward(call), "the call's deadline passed before an answer came")
+            reply = await call.deadline.hold(forward(call), "the call's deadline passed before an answer came")
         except BaseException:
             self._in_flight -= 1
             raise
@@ -153,7 +155,7 @@ class Admit:
             request_class=name,
             scope=self._scope(caller, name, call.hints),
             targets=targets,
-            deadline=asyncio.get_running_loop().time() + self._seconds(call.hints),
+            deadline=Deadline(self._alarms, self._seconds(call.hints)),
         )
 
     def _class_name(self, hints: Hints) -> str:

@@ -19,6 +19,7 @@ from negawatt.pipeline import Handler
 from negawatt.reply import Burst, Reply, Wire
 
 NAME = "coalesce"
+_MOST_BEHIND = 8
 
 
 class SharedWire(Wire, Identified, Protocol):
@@ -104,7 +105,10 @@ class Flight:
         self._task: asyncio.Task[Reply] | None = None
         self._origin: Reply | None = None
         self._bursts: list[Burst] = []
-        self._bytes = 0
+        self._first = 0  # position of the first burst that is still kept
+        self._bytes = 0  # of all bursts so far
+        self._kept = 0  # of those that are still kept
+        self._passengers: set[Passenger] = set()
         self._aboard = 0
         self._over = False
         self._puller: asyncio.Future[None] | None = None
@@ -131,7 +135,10 @@ class Flight:
             reply = Reply(self._wire, body=origin.body)
             reply._data = origin._data
         else:
-            reply = Reply(self._wire, source=Passenger(self))
+            passenger = Passenger(self)
+            self._passengers.add(passenger)
+            reply = Reply(self._wire, source=passenger, folder=origin.folder)
+            reply.on_end(lambda _: self._passengers.discard(passenger))
         reply.status, reply.headers, reply.answered_by = origin.status, origin.headers, origin.answered_by
         reply.on_end(lambda _: self._leave())
         return reply
@@ -155,7 +162,7 @@ class Flight:
 
         The fastest reader sets the pace; whoever waits takes over when the one who reads leaves.
         """
-        while position >= len(self._bursts):
+        while position >= self._first + len(self._bursts):
             if self._origin is None or self._origin.finished:
                 raise StopAsyncIteration
             if self._origin.error is not None:
@@ -164,14 +171,34 @@ class Flight:
                 await self._pull(self._origin)
             else:
                 await asyncio.shield(self._puller)
-        return self._bursts[position]
+        if position < self._first:
+            raise UpstreamBroken("this reader fell so far behind the others that its place in the answer is gone")
+        burst = self._bursts[position - self._first]
+        if not self.joinable:
+            self._trim(position)
+        return burst
+
+    def _trim(self, position: int) -> None:
+        """Let go of what everybody aboard has read, now that nobody can join any more.
+
+        The fastest sets the pace, so one who stands still would make us keep the rest of the answer: whoever is
+        behind by more than `_MOST_BEHIND` buffers loses their place.
+        """
+        slowest = min((p.position for p in self._passengers), default=position)
+        most = _MOST_BEHIND * self._max_buffer_bytes
+        while self._first < slowest or (self._kept > most and self._first < position):
+            self._kept -= sum(len(chunk.raw) for chunk in self._bursts.pop(0))
+            self._first += 1
 
     async def _pull(self, origin: Reply) -> None:
         self._puller = asyncio.get_running_loop().create_future()
         try:
             burst = await origin.__anext__()
             self._bursts.append(burst)
-            self._bytes += sum(len(chunk.raw) for chunk in burst)
+            for chunk in burst:
+                chunk.forget()
+                self._bytes += len(chunk.raw)
+                self._kept += len(chunk.raw)
         except StopAsyncIteration:
             if not origin.finished:
                 origin.error = UpstreamBroken("the answer broke off before its end")
@@ -219,11 +246,11 @@ class Passenger:
 
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
-        self._position = 0
+        self.position = 0
 
     async def __anext__(self) -> Burst:
-        burst = await self._flight.burst(self._position)
-        self._position += 1
+        burst = await self._flight.burst(self.position)
+        self.position += 1
         return burst
 
     async def aclose(self) -> None:

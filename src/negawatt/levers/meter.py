@@ -138,9 +138,14 @@ class Meter:
 
     def _priced(self, decision: Decision, amount: Amount | None, at: float) -> dict[str, Any]:
         assert decision.saved is not None
-        row = {name: value for name in Decision.__struct_fields__ if (value := getattr(decision, name)) is not None}
-        row["saved"] = self._accounts.priced_saving(decision.saved, amount, at)
-        return row
+        return {
+            "lever": decision.lever,
+            "action": decision.action,
+            "reason": decision.reason,
+            "mode": decision.mode,
+            "saved": self._accounts.priced_saving(decision.saved, amount, at),
+            "detail": decision.detail,
+        }
 
     def _attempts(self, trail: Trail, bill: Bill, began: float) -> str:
         if not trail.attempts:

@@ -153,7 +153,7 @@ def _retryable(error: UpstreamError) -> bool:
 
 
 def _fits(call: Call, pause_s: float) -> bool:
-    return call.deadline is None or asyncio.get_running_loop().time() + pause_s < call.deadline
+    return call.deadline is None or pause_s < call.deadline.left_s
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:

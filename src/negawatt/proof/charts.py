@@ -7,7 +7,7 @@ sign and pattern, never in colour alone. All numbers in the pictures also stand 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -100,21 +100,26 @@ def _tick_usd(value: float, step: float, places: int) -> str:
 
 
 def latency_axis(values: Sequence[float], most: int) -> Axis:
-    """Return an axis of milliseconds, in powers of ten where the values are far apart; 0 then lies on its left end."""
-    positive = [value for value in values if value > 0]
-    high = max(positive, default=1.0)
-    low = max(min(positive, default=high), high / 1e5)
+    """Return an axis of milliseconds, in powers of ten where the values are far apart.
+
+    There, the fastest twentieth of those that took any time may lie left of the axis, and is drawn on its end.
+    """
+    positive = sorted(value for value in values if value > 0) or [1.0]
+    high = positive[-1]
+    low = max(positive[len(positive) // 20], high / 1e5)
     if high / low < 30:
         ticks = nice_ticks(0.0, high, most)
         unit, name = next(((u, n) for u, n in _UNITS_MS if high >= u), _UNITS_MS[-1])
         return Axis(0.0, high, [(tick, f"{tick / unit:g} {name}" if tick else "0") for tick in ticks])
-    floor, top = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    floor, top = math.floor(math.log10(low) + 1e-9), math.floor(math.log10(high) + 1e-9)
+    fine = [10.0**power * step for power in range(floor, top + 1) for step in (1, 2, 5)]
     stride = -(-(top - floor + 1) // most)
-    decades = [10.0**power for power in range(floor, top + 1, stride)]
-    labels = [_short_ms(decade) for decade in decades]
-    if any(value < decades[0] for value in values):
+    shown = fine if len(fine) <= most + 2 else [10.0**power for power in range(floor, top + 1, stride)]
+    labels = [_short_ms(tick) for tick in shown]
+    if any(value < shown[0] for value in values):
         labels[0] = "≤ " + labels[0]
-    return Axis(10.0**floor, 10.0**top, list(zip(decades, labels, strict=True)), log=True)
+    ticks_ms = [(tick, label) for tick, label in zip(shown, labels, strict=True) if tick <= high]
+    return Axis(10.0**floor, high, ticks_ms, log=True)
 
 
 _UNITS_MS = ((3_600_000.0, "h"), (60_000.0, "min"), (1000.0, "s"), (1.0, "ms"))
@@ -292,7 +297,3 @@ def shorten(text: str, room: float) -> str:
 def distribution(values: Sequence[float]) -> list[Point]:
     """Return the corners of the distribution function of sorted *values*: (value, share of calls at most so high)."""
     return [(values[0], 0.0), *((value, (i + 1) / len(values)) for i, value in enumerate(values))] if values else []
-
-
-def highest(lines: Sequence[Sequence[Point]], pick: Callable[[Point], float]) -> float:
-    return max((pick(point) for points in lines for point in points), default=0.0)

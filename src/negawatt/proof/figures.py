@@ -80,6 +80,7 @@ def arm_figures(table: Table, success: Array, boot: Bootstrap) -> Figures:
         "p99_ms": _ms(quantile(table.duration_s, 0.99, P99_NEEDS)),
         "success_rate": rate.mean,
         "cost_per_success_usd": per_success.mean,
+        "requests": int(success.size),
         "judged_requests": int((~np.isnan(success)).sum()),
         "delivered_requests": int((~np.isnan(table.duration_s)).sum()),
         "unpriced_requests": int(np.isnan(table.cost_pusd).sum()),
@@ -113,8 +114,7 @@ def savings(without: Table, with_: Table, boot: Bootstrap, base: Table | None = 
     base = without if base is None else base
 
     def of(name: str) -> Interval:
-        columns = [getattr(table, name) for table in (base, without, with_)]
-        return boot.of_sums(lambda sums: 100 * (sums[..., 1] - sums[..., 2]) / sums[..., 0], *columns)
+        return boot.saving_pct(getattr(without, name), getattr(with_, name), getattr(base, name))
 
     return {
         "cost_pct": of("cost_pusd"),

@@ -93,12 +93,17 @@ def tail_ms(arm: Figures) -> str:
     return f"n < {P95_NEEDS}" if arm["p95_ms"] is None else formats.ms(arm["p95_ms"])
 
 
-def success(arm: Figures) -> tuple[str, str]:
-    """Return the success rate, and the cost of all judged calls for each that succeeded; a dash if none was judged."""
-    if not arm["judged_requests"]:
-        return "–", ""
+def success(arm: Figures) -> tuple[str, str, str]:
+    """Return the success rate, the cost of all judged calls for each that succeeded, and how many were judged.
+
+    A dash if none was judged; the third is empty if all were.
+    """
+    judged = arm["judged_requests"]
+    if not judged:
+        return "–", "", ""
     each = arm["cost_per_success_usd"]
-    return formats.percent(arm["success_rate"]), "undefined" if each is None else formats.usd(each)
+    some = "" if judged == arm["requests"] else f"{judged:,} judged"
+    return formats.percent(arm["success_rate"]), "undefined" if each is None else formats.usd(each), some
 
 
 def versus(arm: Figures, key: str) -> str:
@@ -134,9 +139,8 @@ def tiles(summary: Figures) -> list[Tile]:
         rate = after["intervals"]["success_rate"]
         each = [success(arm)[1] for arm in (before, after)]
         low, high = (formats.percent(rate[end]).removesuffix(" %") for end in ("low", "high"))
-        made.append(
-            Tile("success", formats.percent(rate["mean"]), f"[{low}, {high}]", [" → ".join(each), "cost of each"])
-        )
+        judged = ", ".join(filter(None, ("cost of each", success(after)[2])))
+        made.append(Tile("success", formats.percent(rate["mean"]), f"[{low}, {high}]", [" → ".join(each), judged]))
     return made
 
 

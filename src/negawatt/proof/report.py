@@ -34,11 +34,9 @@ def terminal_report(summary: Figures) -> RenderableType:
         return Group(*parts, Text("There was no call, so there is nothing to report."), *_trust(summary))
     parts.append(Text(page.headline(summary), style="bold green"))
     parts.append(_arms(summary))
-    for levers, title in ((summary["levers"], "Saved"), (summary.get("shadow_levers"), "In shadow, would have saved")):
-        if levers:
-            parts.append(_levers(levers, title))
-    if not summary["levers"]:
-        parts.append(Text("No lever spared anything.\n"))
+    parts.append(_levers(summary["levers"]) if summary["levers"] else Text("No lever spared anything.\n"))
+    if summary.get("shadow_levers"):
+        parts += [Text("In shadow, would have saved:", style="bold"), _levers(summary["shadow_levers"])]
     if summary.get("holdout") is not None:
         parts.append(Text(holdout_line(summary["holdout"]) + "\n"))
     return Group(*parts, *_trust(summary))
@@ -76,11 +74,9 @@ def honesty(summary: Figures) -> Iterator[tuple[str, str]]:
     method, energy = summary["method"], summary["energy_basis"]
     grid, versions = energy["grid"], summary["versions"]
     yield "sample", f"{_calls(summary['requests'])} in {method['clusters']:,} clusters of repeats"
-    yield (
-        "intervals",
-        f"95 %: {method['interval']}, {method['resamples']:,} resamples, seed {summary['seed']}; rates: "
-        f"{method['rates']}. They hold the sampling of calls, not the uncertainty of estimates",
-    )
+    how = f"95 %: {method['interval']}, {method['resamples']:,} resamples, seed {summary['seed']}; "
+    how += f"rates: {method['rates']}. They hold the sampling of calls, not the uncertainty of estimates"
+    yield "intervals", how if method["clusters"] > 1 else "none: calls that all repeat one prompt bound nothing"
     bases = sorted({basis for arm in summary["arms"].values() for basis in arm.get("energy_bases", {})})
     yield (
         "energy",
@@ -89,7 +85,11 @@ def honesty(summary: Figures) -> Iterator[tuple[str, str]]:
     )
     where = ", ".join(str(grid[key]) for key in ("zone", "year", "source") if grid.get(key) is not None)
     yield "carbon", f"location-based, grid {where or 'not stated'}"
-    yield "prices", f"list prices; {versions.get('prices', 'table version not stated')}"
+    sources = sorted({source for arm in summary["arms"].values() for source in arm.get("price_sources", {})})
+    yield (
+        "prices",
+        f"{versions.get('prices', 'table version not stated')}; taken from: {', '.join(sources) or 'nothing'}",
+    )
     tables = [f"{name} {version}" for name, version in versions.items() if name != "prices"]
     yield "versions", ", ".join(tables) or "not stated"
     made = (summary["date"], summary["machine"] and f"on {summary['machine']}", summary["command"])
@@ -139,13 +139,13 @@ def _arms(summary: Figures) -> Table:
             f"{formats.count(arm['input_tokens'])}\n{formats.count(arm['output_tokens'])}",
             "–" if calls is None else formats.count(calls),
             f"{formats.ms(arm['p50_ms'])}\n{page.tail_ms(arm)}",
-            "\n".join(page.success(arm)),
+            "\n".join(filter(None, page.success(arm))),
         )
         table.add_row(*map(Text, cells))
     return table
 
 
-def _levers(levers: Figures, title: str) -> Table:
+def _levers(levers: Figures) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -153,7 +153,7 @@ def _levers(levers: Figures, title: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("lever", overflow="fold", max_width=20)
     table.add_column("what")
-    table.add_column(title.lower(), justify="right")
+    table.add_column("saved", justify="right")
     table.add_column("95 % interval", overflow="fold")
     for name, lever in levers.items():
         rows = page.lever_rows(lever)

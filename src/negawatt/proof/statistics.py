@@ -90,9 +90,13 @@ class Bootstrap:
         """Return sum over sum; undefined, never 0 or infinity, where the denominators sum to 0."""
         return self.of_sums(lambda sums: sums[..., 0] / sums[..., 1], numerator, denominator)
 
-    def saving_pct(self, without: Array, with_: Array) -> Interval:
-        """Return by how many percent the sum of *with_* is below that of *without*, row by row the same calls."""
-        return self.of_sums(lambda sums: 100 * (1 - sums[..., 1] / sums[..., 0]), without, with_)
+    def saving_pct(self, without: Array, with_: Array, base: Array | None = None) -> Interval:
+        """Return by how many percent of *base*'s sum (default: *without*'s) *with_*'s lies below *without*'s.
+
+        Row by row the same calls, over those that are known in all of them; undefined where *base* sums to 0.
+        """
+        columns = (without if base is None else base, without, with_)
+        return self.of_sums(lambda sums: 100 * (sums[..., 1] - sums[..., 2]) / sums[..., 0], *columns)
 
     def median(self, values: Array) -> Interval:
         """Return the median: the smallest value that at least half of the known ones do not exceed."""

@@ -264,7 +264,7 @@ def _replay_line(run: ReplayRun) -> str:
     if run.provider == "modelled":
         line = "Simulated: the provider is a model of latency, nothing was answered; replayed on a virtual clock"
     elif run.provider == "recorded":
-        line = "Recorded: real answers that real models gave, replayed on a virtual clock"
+        line = "Recorded: the answers come from a recording, replayed on a virtual clock"
         line = f"Partly simulated. {line}" if run.simulated else line
     else:
         line = "Partly simulated. Live provider" if run.simulated else "Live: a real provider answered"

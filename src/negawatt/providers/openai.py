@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+import orjson
+
 from negawatt.call import Call, Request, Target
-from negawatt.errors import UpstreamBroken, UpstreamError, UpstreamStatus
+from negawatt.errors import UpstreamBroken, UpstreamError, UpstreamProtocolError, UpstreamStatus
 from negawatt.providers.transport import Download, Timeouts, Transport, Upload
 from negawatt.providers.transport import Target as Address
 from negawatt.reply import Burst, Chunk, Reply, Wire
@@ -68,8 +70,7 @@ class OpenAICompatible:
 
     async def _reply(self, request: Request, download: Download) -> Reply:
         if download.status != 200:
-            body = (await download.read())[:_MAX_ERROR_BYTES]
-            raise UpstreamStatus(download.status, body, _passed_on(download), provider=self.name)
+            raise await self._refusal(download)
         media_type = download.headers.get("content-type", "")
         if request.stream and not media_type.startswith("application/json"):
             reply = Reply(self._wire, source=EventSource(download))
@@ -79,6 +80,16 @@ class OpenAICompatible:
                 raise UpstreamBroken(f"the provider answered with an error: {_message(reply.data)}")
         reply.headers = _passed_on(download)
         return reply
+
+    async def _refusal(self, download: Download) -> UpstreamError:
+        """Return the error that an answer with another status than 200 stands for."""
+        if not 400 <= download.status <= 599:
+            message = f"the provider answered with status {download.status}, which is neither an answer nor an error"
+            return UpstreamProtocolError(message, provider=self.name)
+        body = await download.read()
+        if len(body) > _MAX_ERROR_BYTES or not _is_object(body):
+            body = b""  # a proxy's page, or nothing: ours takes its place
+        return UpstreamStatus(download.status, body, _passed_on(download), provider=self.name)
 
     def _body(self, request: Request, target: Target) -> bytes:
         changes: dict[str, Any] = {}
@@ -157,6 +168,13 @@ def _message(data: dict[str, Any]) -> str:
     error = data.get("error")
     message = error.get("message") if isinstance(error, dict) else error
     return str(message)[:500]
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(body), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _passed_on(download: Download) -> dict[str, str]:
