@@ -162,6 +162,7 @@ def versions() -> dict[str, str | None]:
 def write(out: Path, report: dict[str, Any], samples: dict[str, list[Figures]]) -> None:
     """Write the report to *out*, every round beside it, and every latency sample to a CSV of the same name."""
     plain = {n: [{k: v for k, v in s.items() if k != "_latency"} for s in rounds] for n, rounds in samples.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**report, "rounds": plain}, indent=1) + "\n")
     with out.with_suffix(".latency.csv").open("w", newline="") as file:
         rows = csv.writer(file)

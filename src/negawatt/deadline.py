@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from negawatt.errors import DeadlineExceeded, NegawattError
 
@@ -42,6 +42,10 @@ class Alarms:
     def now(self) -> float:
         """Return the event-loop time."""
         return self._loop.time()
+
+    def current_task(self) -> asyncio.Task[Any] | None:
+        """Return the task that runs. Naming the loop spares asking for it, which costs a system call."""
+        return asyncio.current_task(self._loop)
 
     def set(self, at: float, ring: Callable[[], None]) -> Alarm:
         """Have *ring* called at the event-loop time *at*."""
@@ -102,7 +106,7 @@ class Deadline:
 
     async def hold(self, work: Awaitable[_T], message: str, kind: type[NegawattError] = DeadlineExceeded) -> _T:
         """Return what *work* gives. Raises *kind* with *message* when that takes longer."""
-        interruption = _Interruption()
+        interruption = _Interruption(self._alarms.current_task())
         alarm = self._alarms.set(self.at, interruption.ring)
         try:
             return await work
@@ -120,8 +124,8 @@ class _Interruption:
 
     __slots__ = ("rang", "task")
 
-    def __init__(self) -> None:
-        self.task = asyncio.current_task()
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self.task = task
         self.rang = False
 
     def ring(self) -> None:

@@ -159,7 +159,11 @@ class Reply:
         """The parsed whole body, or of a stream what has come so far. Raises `UpstreamProtocolError`."""
         if self._body is None:
             assert self._folder is not None
-            return self._folder.result()
+            if not self.finished:
+                return self._folder.result()
+            if self._data is None:
+                self._data = self._folder.result()
+            return self._data
         if self._data is None:
             try:
                 data = orjson.loads(self._body)

@@ -311,7 +311,7 @@ class _Guard:
         self._receive = receive
         self._alarms = alarms
         self._body_timeout_s = body_timeout_s
-        self._task = asyncio.current_task()
+        self._task = alarms.current_task()
         self._looking: asyncio.Task[None] | None = None
         self._alarm = alarms.set(alarms.now() + _WATCH_AFTER_S, self._wake)
         self.reading = True

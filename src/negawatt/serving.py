@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from negawatt.config import Config
 from negawatt.errors import ConfigError
@@ -56,20 +57,57 @@ def serve(config: Config, announce: Callable[[str], None]) -> None:
         uvloop.run(work)
 
 
+def one_write_protocol() -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol, made to send the head and the body of a response in one packet."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class OneWriteProtocol(HttpToolsProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
+
+    return OneWriteProtocol
+
+
+class _Corked:
+    """A transport that gathers what is written in one turn of the event loop, and writes it at its end."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 async def _serve(config: Config, listener: socket.socket, ready: Callable[[], None]) -> None:
     import uvicorn
 
     async with Gateway.open(config) as gateway:
         gateway.accounts.warm()
         settings = uvicorn.Config(
-            Server(gateway), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning",
+            Server(gateway), http=one_write_protocol(), ws="none", lifespan="off", access_log=False, log_level="warning",
             server_header=False, date_header=False, timeout_graceful_shutdown=_DRAIN_S, backlog=4096,
             timeout_keep_alive=75, proxy_headers=False,
         )  # fmt: skip
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        gc.set_threshold(50_000, 20, 50)
         server = uvicorn.Server(settings)
         ready()
         await server.serve(sockets=[listener])

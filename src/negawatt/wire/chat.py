@@ -10,7 +10,7 @@ import msgspec
 
 from negawatt.call import Request
 from negawatt.errors import InvalidRequest
-from negawatt.wire.merge import Unfaithful, join, merge_into
+from negawatt.wire.merge import Unfaithful, join, merge_into, plain
 
 _COMPLETE_REASONS = frozenset({"stop", "tool_calls", "function_call"})
 # Fields that travel with every chunk; the rest of a whole body's head is sent once, on the first.
@@ -149,6 +149,8 @@ class ChatFolder:
                     # Cumulative where it is repeated: the last one counts. Null on every chunk but the last is usual.
                     self._has_usage = True
                     self._usage = value if value is not None else self._usage
+                elif name == "obfuscation":
+                    continue  # padding against eavesdroppers, other on every chunk
                 elif name not in self._head or (name in _EVERY_CHUNK and not self._head[name]):
                     self._head[name] = value
                 elif name not in _EVERY_CHUNK and name != "object" and self._head[name] != value:
@@ -172,8 +174,8 @@ class ChatFolder:
         """Return what has been gathered so far, as a whole answer."""
         choices = []
         for index in sorted(self._choices):
-            choice = dict(self._choices[index])
-            message = dict(choice["message"])
+            choice = plain(self._choices[index])
+            message = choice["message"]
             if isinstance(message.get("tool_calls"), list):
                 message["tool_calls"] = [
                     {name: value for name, value in call.items() if name != "index"}
@@ -181,7 +183,7 @@ class ChatFolder:
                 ]
             choice["message"] = message
             choices.append(choice)
-        whole = {**self._head, "object": "chat.completion", "choices": choices}
+        whole = {**plain(self._head), "object": "chat.completion", "choices": choices}
         if self._has_usage and self._usage is not None:
             whole["usage"] = self._usage
         return whole

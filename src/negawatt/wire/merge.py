@@ -11,23 +11,41 @@ class Unfaithful(Exception):
     """Two fragments that cannot be joined without losing something."""
 
 
+class Text:
+    """A string in the making. Its parts are joined when it is asked for: an answer may come in 100,000 of them."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = list(parts)
+
+    def __str__(self) -> str:
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        return self.parts[0]
+
+
 def join(old: Any, new: Any, name: str = "") -> Any:
     """Return *old* followed by *new*: strings are joined, objects merged, lists extended, numbers replaced.
 
     Entries of lists that carry an ``index`` are merged with the entry of the same index (tool calls). Names and ids
     are sent once, some servers repeat them: they are replaced, not joined. Null adds nothing.
-    Raises `Unfaithful` when the two are of different kinds.
+    Raises `Unfaithful` when the two are of different kinds. What comes back may hold `Text`: see `plain`.
     """
     if old is None or new is None:
-        return old if new is None else new
-    if isinstance(old, str) and isinstance(new, str):
+        return old if new is None else _own(new)
+    kind = type(new)
+    if kind is str and type(old) is Text:
+        old.parts.append(new)
+        return old
+    if kind is str and type(old) is str:
         if name in _REPLACED:
             return new or old
-        return old + new
-    if isinstance(old, dict) and isinstance(new, dict):
+        return Text(old, new)
+    if kind is dict and type(old) is dict:
         merge_into(old, new)
         return old
-    if isinstance(old, list) and isinstance(new, list):
+    if kind is list and type(old) is list:
         return _join_lists(old, new)
     if isinstance(old, (int, float)) and isinstance(new, (int, float)):
         return new
@@ -38,6 +56,17 @@ def merge_into(old: dict[str, Any], new: dict[str, Any]) -> None:
     """Merge the fields of *new* into *old*, in place."""
     for name, value in new.items():
         old[name] = join(old[name], value, name) if name in old else _own(value)
+
+
+def plain(value: Any) -> Any:
+    """Return *value* as JSON knows it: a copy in which every `Text` is a string."""
+    if type(value) is Text:
+        return str(value)
+    if type(value) is dict:
+        return {name: plain(inner) for name, inner in value.items()}
+    if type(value) is list:
+        return [plain(inner) for inner in value]
+    return value
 
 
 def _join_lists(old: list[Any], new: list[Any]) -> list[Any]:
