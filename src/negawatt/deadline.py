@@ -25,7 +25,7 @@ class Alarm:
     __slots__ = ("ring", "slot")
 
     def __init__(self, ring: Callable[[], None], slot: int) -> None:
-        self.ring = ring
+        self.ring: Callable[[], None] | None = ring
         self.slot = slot
 
 
@@ -66,6 +66,7 @@ class Alarms:
         waiting = self._slots.get(alarm.slot)
         if waiting is not None:
             waiting.discard(alarm)
+        alarm.ring = None  # whom it would ring holds it: left so, the two would wait for the garbage collector
 
     def close(self) -> None:
         """Ring none of them any more."""
@@ -85,7 +86,8 @@ class Alarms:
         now = self._loop.time() * _PER_SECOND + 0.5
         while self._order and (self._order[0] <= now or not self._slots[self._order[0]]):
             for alarm in self._slots.pop(heapq.heappop(self._order)):
-                alarm.ring()
+                if alarm.ring is not None:
+                    alarm.ring()
         if self._order:
             self._wait_for(self._order[0])
 

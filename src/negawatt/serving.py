@@ -100,10 +100,19 @@ async def _serve(config: Config, listener: socket.socket, ready: Callable[[], No
     async with Gateway.open(config) as gateway:
         gateway.accounts.warm()
         settings = uvicorn.Config(
-            Server(gateway), http=one_write_protocol(), ws="none", lifespan="off", access_log=False, log_level="warning",
-            server_header=False, date_header=False, timeout_graceful_shutdown=_DRAIN_S, backlog=4096,
-            timeout_keep_alive=75, proxy_headers=False,
-        )  # fmt: skip
+            Server(gateway),
+            http=one_write_protocol(),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=4096,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

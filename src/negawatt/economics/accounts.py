@@ -39,6 +39,7 @@ class Bill(msgspec.Struct, frozen=True):
     baseline_joules: Joules | None
     attempts: list[Amount]
     saved: dict[int, Amount]  # by the position of the decision
+    spared: list[Saved]  # the same, as the levers said it
 
     @property
     def saved_usd(self) -> Decimal | None:
@@ -112,7 +113,15 @@ class Accounts:
         usages = [attempt.usage for attempt in trail.attempts if attempt.usage is not None]
         usage = usages[0] if len(usages) == 1 else sum(usages[1:], usages[0]) if usages else None
         saved, spared = self._saved(trail.decisions, received_at)
-        known = usage is not None or bool(spared) or not trail.attempts
+        own = (0, 0) if usage is None else (usage.input_tokens, usage.output_tokens)
+        tokens: tuple[int | None, int | None] = own
+        if spared:
+            tokens = (
+                own[0] + sum([one.usage.input_tokens for one in spared]),
+                own[1] + sum([one.usage.output_tokens for one in spared]),
+            )
+        elif usage is None and trail.attempts:
+            tokens = (None, None)
         baseline = actual
         if saved:
             amounts = list(saved.values())
@@ -120,12 +129,13 @@ class Accounts:
         return Bill(
             usage=usage,
             actual=actual,
-            baseline_input_tokens=_sum_tokens(usage, spared, "input_tokens") if known else None,
-            baseline_output_tokens=_sum_tokens(usage, spared, "output_tokens") if known else None,
+            baseline_input_tokens=tokens[0],
+            baseline_output_tokens=tokens[1],
             baseline_cost_usd=baseline.cost_usd,
             baseline_joules=baseline.joules,
             attempts=attempts,
             saved=saved,
+            spared=spared,
         )
 
     def _attempt(self, attempt: Attempt, at: float) -> Amount:
@@ -179,8 +189,3 @@ def total(amounts: list[Amount]) -> Amount:
         joules = None if joules is None or amount.joules is None else joules + amount.joules
         source, basis = amount.price_source or source, amount.energy_basis or basis
     return Amount(cost, joules, source, basis)
-
-
-def _sum_tokens(usage: Usage | None, spared: list[Saved], name: str) -> int:
-    own = 0 if usage is None else int(getattr(usage, name))
-    return own + sum(int(getattr(saved.usage, name)) for saved in spared)

@@ -19,7 +19,7 @@ ENDINGS = (
 )
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call. Names follow OpenTelemetry GenAI where it has one; units are in the names.
 
     Money is in pico-dollars (1e-12 USD), as integers, so that sums are exact. None is unknown, or does not apply.

@@ -73,7 +73,7 @@ class Meter:
             operation=call.operation,
             stream=call.request.stream if checked else None,
             request_model=call.request.model if checked else None,
-            response_model=_response_model(trail, last),
+            response_model=_response_model(trail, last, bill),
             provider=None if last is None else last.target.provider,
             ending=trail.ending or "failed",
             status=trail.status,
@@ -88,7 +88,7 @@ class Meter:
             upstream_s=upstream_s,
             overhead_s=max(0.0, duration_s - queue_s - upstream_s),
             time_to_first_chunk_s=None if first is None else first - call.started,
-            baseline_duration_s=_baseline_s(trail, duration_s),
+            baseline_duration_s=_baseline_s(bill, duration_s),
             decisions=self._decisions(trail, bill, call.received_at),
             attempt_log=self._attempts(trail, bill, call.started),
             versions=self._versions,
@@ -211,10 +211,13 @@ def _last(trail: Trail) -> Attempt | None:
 
 def _first_named(bill: Bill) -> Amount:
     """Return an amount that says where its price is from: of an answer that cost nothing, what it spared."""
-    return next((amount for amount in bill.saved.values() if amount.price_source is not None), bill.actual)
+    for amount in bill.saved.values():
+        if amount.price_source is not None:
+            return amount
+    return bill.actual
 
 
-def _response_model(trail: Trail, last: Attempt | None) -> str | None:
+def _response_model(trail: Trail, last: Attempt | None, bill: Bill) -> str | None:
     reply = trail.reply
     if reply is not None and reply.error is None and reply.answered_by != "exact_cache":
         try:
@@ -225,8 +228,7 @@ def _response_model(trail: Trail, last: Attempt | None) -> str | None:
             return model
     if last is not None:
         return last.target.model
-    spared = [d.saved.model for d in trail.decisions if d.saved is not None and d.mode != "shadow"]
-    return spared[-1] if spared else None
+    return bill.spared[-1].model if bill.spared else None
 
 
 def _times(call: Call, trail: Trail) -> tuple[float, float, float]:
@@ -240,9 +242,9 @@ def _times(call: Call, trail: Trail) -> tuple[float, float, float]:
     return duration_s, min(upstream_s, duration_s), min(trail.waited_s, duration_s)
 
 
-def _baseline_s(trail: Trail, duration_s: float) -> float | None:
+def _baseline_s(bill: Bill, duration_s: float) -> float | None:
     """Return how long the call would have taken: what the decisions spared of it, else what it took."""
-    spared = [d.saved.upstream_s for d in trail.decisions if d.saved is not None and d.mode != "shadow"]
-    if not spared:
+    if not bill.spared:
         return duration_s
-    return None if None in spared else sum(s for s in spared if s is not None)
+    seconds = [saved.upstream_s for saved in bill.spared]
+    return None if None in seconds else sum([s for s in seconds if s is not None])
