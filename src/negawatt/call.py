@@ -53,8 +53,16 @@ class Request:
     def body(self) -> bytes:
         """The bytes to send on."""
         if self._raw is None:
-            self._raw = orjson.dumps(self._data)
+            self._raw = self.canonical(self._data)
         return self._raw
+
+    @staticmethod
+    def canonical(value: Any, *, sort: bool = False) -> bytes:
+        """Return *value* as JSON. Raises `InvalidRequest` when it is nested too deeply to be written again."""
+        try:
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None)
+        except orjson.JSONEncodeError as error:
+            raise InvalidRequest(f"the request body cannot be written as JSON again: {error}") from error
 
     @property
     def model(self) -> str:

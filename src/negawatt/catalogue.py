@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from negawatt.call import Target
-from negawatt.config import Config
+from negawatt.config import Config, Model
 from negawatt.config import Provider as Settings
 from negawatt.errors import ConfigError
 from negawatt.providers import Provider
@@ -43,9 +43,8 @@ class Catalogue:
 
     def _find(self, name: str) -> tuple[Target, ...]:
         if name in self._models:
-            model = self._models[name]
-            own = Target(model.provider, model.upstream or model.name, name)
-            return (own, *(target for fallback in model.fallbacks for target in self._find(fallback)[:1]))
+            # Of a fallback only its own target: models may be each other's fallbacks.
+            return tuple(_target(self._models[one]) for one in (name, *self._models[name].fallbacks))
         for provider in self._providers:
             if any(fnmatchcase(name, pattern) for pattern in provider.models if pattern != "*"):
                 return (Target(provider.name, name, name),)
@@ -57,6 +56,10 @@ class Catalogue:
             if "*" in provider.models:
                 return (Target(provider.name, name, name),)
         return ()
+
+
+def _target(model: Model) -> Target:
+    return Target(model.provider, model.upstream or model.name, model.name)
 
 
 def price_ids(config: Config) -> dict[str, str | None]:

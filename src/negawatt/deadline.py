@@ -95,21 +95,21 @@ class Alarms:
 class Deadline:
     """A moment by which things have to be done: *at*, in event-loop time."""
 
-    __slots__ = ("_alarms", "at")
+    __slots__ = ("alarms", "at")
 
     def __init__(self, alarms: Alarms, seconds: float) -> None:
-        self._alarms = alarms
+        self.alarms = alarms
         self.at = alarms.now() + seconds
 
     @property
     def left_s(self) -> float:
         """The seconds until then; negative afterwards."""
-        return self.at - self._alarms.now()
+        return self.at - self.alarms.now()
 
     async def hold(self, work: Awaitable[_T], message: str, kind: type[NegawattError] = DeadlineExceeded) -> _T:
         """Return what *work* gives. Raises *kind* with *message* when that takes longer."""
-        interruption = _Interruption(self._alarms.current_task())
-        alarm = self._alarms.set(self.at, interruption.ring)
+        interruption = _Interruption(self.alarms.current_task())
+        alarm = self.alarms.set(self.at, interruption.ring)
         try:
             return await work
         except asyncio.CancelledError as error:
@@ -118,7 +118,37 @@ class Deadline:
                 raise kind(message) from error
             raise
         finally:
-            self._alarms.drop(alarm)
+            self.alarms.drop(alarm)
+
+
+class Patience:
+    """A deadline over many short waits, of which each is for the next piece of one thing: one alarm for all."""
+
+    __slots__ = ("_alarm", "_alarms", "_interruption", "_message")
+
+    def __init__(self, deadline: Deadline, message: str) -> None:
+        self._alarms = deadline.alarms
+        self._message = message
+        self._interruption = _Interruption(None)
+        self._alarm = self._alarms.set(deadline.at, self._interruption.ring)
+
+    async def wait(self, work: Awaitable[_T]) -> _T:
+        """Return what *work* gives. Raises `DeadlineExceeded` when the deadline has passed before it does."""
+        interruption = self._interruption
+        interruption.task = self._alarms.current_task()
+        if interruption.rang and interruption.task is not None:  # between two waits
+            interruption.task.cancel()
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            if interruption.rang and interruption.task is not None and interruption.task.uncancel() <= 0:
+                raise DeadlineExceeded(self._message) from error
+            raise
+        finally:
+            interruption.task = None
+
+    def end(self) -> None:
+        self._alarms.drop(self._alarm)
 
 
 class _Interruption:

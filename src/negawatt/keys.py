@@ -29,7 +29,7 @@ class Identified(Protocol):
 def request_digest(request: Request, wire: Identified) -> bytes:
     """Return the SHA-256 of the request's canonical form; it is made once for each request."""
     if request.digest is None:
-        canonical = orjson.dumps(wire.identity(request), option=orjson.OPT_SORT_KEYS)
+        canonical = Request.canonical(wire.identity(request), sort=True)
         request.digest = hashlib.sha256(wire.operation.encode() + b"\0" + canonical).digest()
     return request.digest
 

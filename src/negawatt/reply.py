@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from negawatt.deadline import Deadline
+from negawatt.deadline import Deadline, Patience
 from negawatt.errors import UpstreamProtocolError
 
 
@@ -96,8 +96,10 @@ class Reply:
         "_feeds",
         "_first",
         "_folder",
+        "_patience",
         "_read",
         "_source",
+        "_told",
         "_wire",
         "answered_by",
         "deadline",
@@ -123,10 +125,12 @@ class Reply:
         self._read = False
         self._ended = False
         self._callbacks: list[Callable[[Reply], None]] = []
+        self._told = False
         self.status = 200
         self.headers: dict[str, str] = {}  # of the provider, worth passing on
         self.answered_by = "provider"  # or the lever that answered
         self.deadline: Deadline | None = None
+        self._patience: Patience | None = None
         self.finished = body is not None  # all of it was received
         self.error: BaseException | None = None
         self.usage_basis = "measured"  # who counted the tokens in the answer's usage: the provider, or somebody later
@@ -221,10 +225,12 @@ class Reply:
             raise
         return burst
 
-    async def _next(self, source: Source) -> Burst:
+    def _next(self, source: Source) -> Awaitable[Burst]:
         if self.deadline is None:
-            return await source.__anext__()
-        return await self.deadline.hold(source.__anext__(), "the call's deadline passed in the middle of its answer")
+            return source.__anext__()
+        if self._patience is None:
+            self._patience = Patience(self.deadline, "the call's deadline passed in the middle of its answer")
+        return self._patience.wait(source.__anext__())
 
     # -- ending ------------------------------------------------------------------------------------------------
 
@@ -232,8 +238,12 @@ class Reply:
         """Have *callback* called once, when the reply has ended, in the order of asking: the deepest lever first.
 
         It finds `finished`, `error` and `data` settled. It must not block and must not raise.
+        One who asks when the others have been called already is called at once.
         """
-        self._callbacks.append(callback)
+        if self._told:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
 
     async def close(self) -> None:
         """Let go of everything the reply holds; an unfinished one cancels what it came from. Safe to repeat."""
@@ -255,6 +265,9 @@ class Reply:
             self._run_callbacks()
 
     def _run_callbacks(self) -> None:
+        if self._patience is not None:
+            self._patience.end()
         callbacks, self._callbacks = self._callbacks, []
+        self._told = True
         for callback in callbacks:
             callback(self)

@@ -69,26 +69,31 @@ def one_write_protocol() -> type[asyncio.Protocol]:
 
 
 class _Corked:
-    """A transport that gathers what is written in one turn of the event loop, and writes it at its end."""
+    """A transport that holds the head of a response back until its body comes, in the same turn of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._held: list[bytes] = []
+        self._held: bytes | None = None
 
     def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
+        head, self._held = self._held, None
+        if head is not None:
+            data = head + data
+        elif data.startswith(b"HTTP/1.1 "):
+            self._held = data
+            self._loop.call_soon(self._flush)  # a response without a body
+            return
+        self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

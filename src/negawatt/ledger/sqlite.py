@@ -81,12 +81,15 @@ class SqliteLedger:
 
     def _drain(self) -> None:
         self._writing = True
-        batch, self._waiting = self._waiting, []
+        batch = self._waiting[:]
+        del self._waiting[: len(batch)]  # and no new list: `append` may be about to add to this one
         try:
             if batch:
                 self._write(batch)
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:  # the disk is full, locked or gone
             self._keep(batch, error)
+        except (sqlite3.Error, ArithmeticError, ValueError):
+            self._write_each(batch)
         finally:
             with self._written:
                 self._writing = False
@@ -101,6 +104,17 @@ class SqliteLedger:
         log.error("the ledger %s could not be written (%s); %d rows wait, %d lost", self._path, error,
                   len(self._waiting), self._lost)  # fmt: skip
         self._wake.wait(1.0)
+
+    def _write_each(self, batch: list[tuple[Outcome, Content | None]]) -> None:
+        """A row of *batch* cannot be kept by any disk, such as a number beyond 64 bits: keep all the others."""
+        for place, one in enumerate(batch):
+            try:
+                self._write([one])
+            except sqlite3.OperationalError as error:
+                return self._keep(batch[place:], error)
+            except (sqlite3.Error, ArithmeticError, ValueError) as error:
+                self._lost += 1
+                log.error("the ledger %s cannot hold the row of call %s: %s", self._path, one[0].id, error)
 
     def _write(self, batch: list[tuple[Outcome, Content | None]]) -> None:
         cursor = self._connection.cursor()
@@ -126,6 +140,9 @@ def _insert(cursor: sqlite3.Cursor, rows: Sequence[tuple[Any, ...]], statement: 
 def _open(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: the ledger cannot be opened: {error}") from error
+    try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -134,7 +151,11 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.executescript(sql.SCHEMA)
         connection.execute(f"PRAGMA user_version = {sql.VERSION}")
     except sqlite3.Error as error:
+        connection.close()
         raise InputError(f"{path}: not a ledger, or it cannot be opened: {error}") from error
+    except InputError:
+        connection.close()
+        raise
     return connection
 
 

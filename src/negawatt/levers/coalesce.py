@@ -61,7 +61,8 @@ class Coalesce:
         try:
             reply = await flight.board()
         finally:
-            call.trail.waited_s += clock.monotonic() - began
+            if not call.shadow:
+                call.trail.waited_s += clock.monotonic() - began
         reply.answered_by = NAME
         reply.on_end(lambda ended: flight.credit(call))
         if not reply.streamed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from negawatt.pipeline import Background, Handler
 from negawatt.reply import Reply, Wire
 from negawatt.stores import Store
 
+log = logging.getLogger(__name__)
 NAME = "exact_cache"
 
 
@@ -151,6 +153,9 @@ class ExactCache:
         if plan.max_age_s is not None and age_s > plan.max_age_s:
             call.note(NAME, "miss", f"the stored answer is {age_s:.0f} s old; the caller takes {plan.max_age_s:.0f}")
             return None
+        if age_s > self._ttl_s(call):  # stored for another class, which keeps answers for longer
+            call.note(NAME, "miss", f"the stored answer is {age_s:.0f} s old; too old for this class")
+            return None
         return entry
 
     def _answer(self, call: Call, entry: Entry) -> Reply:
@@ -196,16 +201,19 @@ class ExactCache:
 
     async def _put(self, call: Call, key: str, value: bytes, *, again: bool) -> None:
         policy = self._classes.get(call.request_class)
-        ttl_s = self._settings.ttl_s if policy is None or policy.ttl_s is None else policy.ttl_s
         try:
             if again and await self._store.get(key) is not None:
                 return  # of the callers who shared one answer, one has stored it
             await self._store.put(
-                key, value, ttl_s=ttl_s, tags=tags_of(call), group=call.request_class,
+                key, value, ttl_s=self._ttl_s(call), tags=tags_of(call), group=call.request_class,
                 group_max_bytes=None if policy is None else policy.max_cache_bytes,
             )  # fmt: skip
         except StoreError as error:
-            call.note(NAME, "not stored", f"the store failed: {error.message}")
+            log.warning("the answer to call %s was not stored: %s", call.id, error.message)
+
+    def _ttl_s(self, call: Call) -> float:
+        policy = self._classes.get(call.request_class)
+        return self._settings.ttl_s if policy is None or policy.ttl_s is None else policy.ttl_s
 
 
 def tags_of(call: Call) -> tuple[str, ...]:

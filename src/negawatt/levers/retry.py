@@ -118,7 +118,8 @@ class Retry:
     async def _sleep(self, call: Call, pause_s: float) -> None:
         began = self._clock.monotonic()
         await asyncio.sleep(pause_s)
-        call.trail.waited_s += self._clock.monotonic() - began
+        if not call.shadow:
+            call.trail.waited_s += self._clock.monotonic() - began
 
     def _breaker(self, target: Target) -> Breaker:
         key = (target.provider, target.model)

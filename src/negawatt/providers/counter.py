@@ -36,6 +36,8 @@ class Counter:
             reply = await self._providers[target.provider].ask(call, target)
             if reply.streamed:
                 await self._begin(reply)
+            else:
+                attempt.usage = self._usage(call.request, reply)
         except BaseException as error:
             self._failed(call, attempt, error)
             raise
@@ -44,7 +46,6 @@ class Counter:
         if reply.streamed:
             reply.on_end(partial(self._settle, call, attempt))
         else:
-            attempt.usage = self._usage(call.request, reply)
             call.trail.close_attempt(attempt)
         return reply
 

@@ -33,8 +33,9 @@ class Store(Protocol):
     ) -> None:
         """Keep *value* under *key* for *ttl_s* seconds.
 
-        Entries that were not read for longest make room when the store is full, or when their *group* holds more
-        than *group_max_bytes*.
+        The entries that were not read for longest make room: those of *group* when it holds more than
+        *group_max_bytes*, those of the largest group when the store is full. What is too large to be kept at all
+        only takes away what was there.
         """
         ...
 

@@ -68,8 +68,9 @@ class MemoryStore:
         while group_max_bytes is not None and self._group_bytes[group] > group_max_bytes:
             self._drop(next(iter(self._orders[group])))
         while self._bytes > self._max_bytes:
-            largest = max(self._group_bytes, key=self._group_bytes.__getitem__)
-            self._drop(next(iter(self._orders[largest])))
+            # The newest entry is the last of its group: it is never the first, unless it is alone there.
+            groups = (group for group, order in self._orders.items() if next(iter(order)) != key)
+            self._drop(next(iter(self._orders[max(groups, key=self._group_bytes.__getitem__)])))
 
     async def delete(self, key: str) -> bool:
         return self._drop(key)

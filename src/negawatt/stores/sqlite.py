@@ -50,8 +50,8 @@ _TOUCH = "UPDATE entry SET used_at = ? WHERE key = ?"
 _EXPIRE = "DELETE FROM entry WHERE key IN (SELECT key FROM entry WHERE expires_at <= ? LIMIT 100)"
 _GROUP_BYTES = "SELECT size FROM total WHERE grp = ?"
 _BYTES = "SELECT coalesce(sum(size), 0) FROM total"
-_LARGEST = "SELECT grp FROM total ORDER BY size DESC LIMIT 1"
-_OLDEST = "DELETE FROM entry WHERE key IN (SELECT key FROM entry WHERE grp = ? ORDER BY used_at LIMIT 8)"
+_BY_SIZE = "SELECT grp FROM total ORDER BY size DESC"
+_OLDEST = "DELETE FROM entry WHERE key = (SELECT key FROM entry WHERE grp = ? AND key != ? ORDER BY used_at LIMIT 1)"
 _STATS = "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM entry WHERE expires_at > ?"
 
 
@@ -163,10 +163,15 @@ class SqliteStore:
         self._write.execute(_INSERT, row)
         self._write.executemany(_TAG, [(tag, key) for tag in tags])
         while group_max_bytes is not None and self._number(_GROUP_BYTES, group) > group_max_bytes:
-            self._write.execute(_OLDEST, (group,))
+            self._write.execute(_OLDEST, (group, key))
         while self._number(_BYTES) > self._max_bytes:
-            largest = self._write.execute(_LARGEST).fetchone()[0]
-            self._write.execute(_OLDEST, (largest,))
+            self._make_room(key)
+
+    def _make_room(self, key: str) -> None:
+        """Delete one entry, but not that of *key*: of the largest group that has another, the longest unread."""
+        for (group,) in self._write.execute(_BY_SIZE).fetchall():
+            if self._write.execute(_OLDEST, (group, key)).rowcount:
+                return
 
     def _number(self, query: str, *values: str) -> int:
         row = self._write.execute(query, values).fetchone()

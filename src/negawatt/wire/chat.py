@@ -97,8 +97,7 @@ def is_usage_only(data: Mapping[str, Any]) -> bool:
     """True for the last chunk, which carries the usage and nothing for the reader."""
     if not data.get("usage"):
         return False
-    choices = data.get("choices") or ()
-    return all(not c or (not c.get("delta") and not c.get("finish_reason")) for c in choices)
+    return all(not c.get("delta") and not c.get("finish_reason") for c in _objects(data.get("choices")))
 
 
 def complete(data: Mapping[str, Any]) -> bool:
@@ -106,21 +105,44 @@ def complete(data: Mapping[str, Any]) -> bool:
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices:
         return False
-    return all(isinstance(c, dict) and c.get("finish_reason") in _COMPLETE_REASONS for c in choices)
+    reasons = [choice.get("finish_reason") if isinstance(choice, dict) else None for choice in choices]
+    return all(isinstance(reason, str) and reason in _COMPLETE_REASONS for reason in reasons)
 
 
 def text_of(data: Mapping[str, Any]) -> str:
     """Return everything a whole answer says, tool calls included, as one text."""
     parts: list[str] = []
-    for choice in data.get("choices") or ():
-        message = (choice.get("message") if isinstance(choice, dict) else None) or {}
+    for choice in _objects(data.get("choices")):
+        message = _object(choice.get("message"))
         for name in ("reasoning_content", "reasoning", "content", "refusal"):
             if isinstance(message.get(name), str):
                 parts.append(message[name])
-        for tool_call in message.get("tool_calls") or ():
-            function = tool_call.get("function") or {}
+        for tool_call in _objects(message.get("tool_calls")):
+            function = _object(tool_call.get("function"))
             parts.append(f"{function.get('name', '')}{function.get('arguments', '')}")
     return "\n".join(parts)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Return *value*, or an empty object in place of anything else: answers are not always what they should be."""
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _unnumbered(calls: list[Any]) -> list[Any]:
+    """Return tool calls in the order of their indexes, without them."""
+    return [
+        {name: value for name, value in call.items() if name != "index"} if isinstance(call, dict) else call
+        for call in sorted(calls, key=_place)
+    ]
+
+
+def _place(entry: Any) -> int:
+    index = _object(entry).get("index")
+    return index if isinstance(index, int) else 0
 
 
 class ChatFolder:
@@ -152,16 +174,21 @@ class ChatFolder:
                 elif name == "obfuscation":
                     continue  # padding against eavesdroppers, other on every chunk
                 elif name not in self._head or (name in _EVERY_CHUNK and not self._head[name]):
-                    self._head[name] = value
+                    self._head[name] = join(None, value)
                 elif name not in _EVERY_CHUNK and name != "object" and self._head[name] != value:
                     self._head[name] = join(self._head[name], value, name)
-        except (Unfaithful, AttributeError, TypeError):
+        except (Unfaithful, AttributeError, TypeError, RecursionError):
             self.faithful = False
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
         if not choice:
             return  # some servers send `choices: [{}]` with the usage
-        whole = self._choices.setdefault(choice.get("index", 0), {"index": choice.get("index", 0), "message": {}})
+        index = choice.get("index") or 0
+        if not isinstance(index, int):
+            raise Unfaithful("the index of a choice is not a number")
+        whole = self._choices.get(index)
+        if whole is None:
+            whole = self._choices[index] = {"index": index, "message": {}}
         for name, value in choice.items():
             if name == "delta":
                 merge_into(whole["message"], value or {})
@@ -177,11 +204,7 @@ class ChatFolder:
             choice = plain(self._choices[index])
             message = choice["message"]
             if isinstance(message.get("tool_calls"), list):
-                message["tool_calls"] = [
-                    {name: value for name, value in call.items() if name != "index"}
-                    for call in sorted(message["tool_calls"], key=lambda call: call.get("index", 0))
-                ]
-            choice["message"] = message
+                message["tool_calls"] = _unnumbered(message["tool_calls"])
             choices.append(choice)
         whole = {**plain(self._head), "object": "chat.completion", "choices": choices}
         if self._has_usage and self._usage is not None:
@@ -212,10 +235,10 @@ class Chat:
         head["object"] = "chat.completion.chunk"
         once = {n: v for n, v in whole.items() if n not in head and n not in ("choices", "usage", "object")}
         chunks: list[dict[str, Any]] = []
-        for choice in whole.get("choices") or ():
-            delta = dict(choice.get("message") or {})
+        for choice in _objects(whole.get("choices")):
+            delta = dict(_object(choice.get("message")))
             if isinstance(delta.get("tool_calls"), list):
-                delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(delta["tool_calls"])]
+                delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(_objects(delta["tool_calls"]))]
             said = {name: value for name, value in choice.items() if name not in _NOT_IN_DELTA}
             index = choice.get("index", 0)
             chunks.append({**head, "choices": [{"index": index, "delta": delta, **said, "finish_reason": None}]})

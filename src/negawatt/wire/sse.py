@@ -27,6 +27,8 @@ class EventParser:
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the data of every event that *piece* ends. Raises `UpstreamProtocolError` when one is too large."""
         if b"\r" in piece or self._skip_lf:
+            if not piece:
+                return []
             piece = self._plain(piece)
         text = self._rest + piece if self._rest else piece
         lines = text.split(b"\n")
