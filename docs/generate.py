@@ -163,8 +163,8 @@ def columns_table() -> str:
     meanings = meanings_of("columns", [field.name for field in fields])
     lines = ["| column | type | meaning |", "| --- | --- | --- |"]
     for field in fields:
-        unknown = isinstance(field.type, types.UnionType)
-        lines.append(f"| `{field.name}` | {type_name(field.type)}{' or null' if unknown else ''} | {meanings[field.name]} |")
+        kind = type_name(field.type) + (" or null" if isinstance(field.type, types.UnionType) else "")
+        lines.append(f"| `{field.name}` | {kind} | {meanings[field.name]} |")
     return "\n".join(lines)
 
 
@@ -195,11 +195,19 @@ TABLES: Mapping[str, Callable[[], str]] = {
 def demo_real_table(report: Mapping[str, Any]) -> str:
     """Return the table of *report*, the JSON object that ends the output of `make demo-real`."""
     arms = report["arms"]
-    shown = [("none", "no levers"), ("all", "all levers"), *((a, _left_out(a)) for a in arms if a.startswith("without_"))]
-    lines = [
-        "| arm | cost, USD | cost, change | energy, Wh, estimated | output tokens | upstream calls | p50, modelled | right |",
-        "| --- " * 8 + "|",
-    ]
+    left_out = [(arm, f"all but `{arm.removeprefix('without_')}`") for arm in arms if arm.startswith("without_")]
+    shown = [("none", "no levers"), ("all", "all levers"), *left_out]
+    heads = (
+        "arm",
+        "cost, USD",
+        "change",
+        "energy est., Wh",
+        "output tokens",
+        "upstream calls",
+        "p50, modelled",
+        "right",
+    )
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, title in shown:
         arm = arms[name]
         low, central, high = arm["energy_wh"]
@@ -209,21 +217,25 @@ def demo_real_table(report: Mapping[str, Any]) -> str:
             f"{arm['output_tokens']:,} | {arm['upstream_calls']:,} | {arm['p50_ms'] / 1000:.2f} s | "
             f"{_percent(arm['intervals']['success_rate'])} |"
         )
-    method, load = report["method"], report["workload"]
-    saved = report["savings"]
+    method, load, saved = report["method"], report["workload"], report["savings"]
+    changes = [
+        f"{title} {_change(saved[key])}"
+        for title, key in (
+            ("energy", "energy_pct"),
+            ("input tokens", "input_tokens_pct"),
+            ("output tokens", "output_tokens_pct"),
+            ("p50", "latency_p50_pct"),
+        )
+    ]
+    sample = f"n = {report['requests']:,} calls in {method['clusters']:,} clusters of equal prompts"
     lines += [
         "",
-        f"n = {report['requests']:,} calls in {method['clusters']:,} clusters of equal prompts ({load['repeats_share']:.0%} of "
-        f"calls are repeats). In brackets: {method['confidence']:.0%} intervals, bootstrap over clusters, {method['resamples']:,} "
-        f"resamples, seed {report['seed']}. All levers against none: energy {_change(saved['energy_pct'])}, input tokens "
-        f"{_change(saved['input_tokens_pct'])}, output tokens {_change(saved['output_tokens_pct'])}, p50 "
-        f"{_change(saved['latency_p50_pct'])}. {report['date']}, `make demo-real` (`examples/gsm8k_replay.py`, `negawatt replay`).",
+        f"{sample}; {load['repeats_share']:.0%} of the calls are repeats. In square brackets:",
+        f"{method['confidence']:.0%} intervals, bootstrap over whole clusters, {method['resamples']:,} resamples,",
+        f"seed {report['seed']}. All levers against none: {', '.join(changes)}.",
+        f"{report['date']}, 2 cores, x86-64, Linux; `make demo-real` (`examples/gsm8k_replay.py`, `negawatt replay`).",
     ]
     return "\n".join(lines)
-
-
-def _left_out(arm: str) -> str:
-    return f"all but `{arm.removeprefix('without_')}`"
 
 
 def _change(saving: Mapping[str, float]) -> str:

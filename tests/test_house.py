@@ -26,7 +26,7 @@ ROOMS = {
     "commands": {"wire", "economics", "ledger", "providers", "proof", "stores"},
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
-TOP = {"gateway", "server", "serving", "cli", "registry", "catalogue"}
+TOP = {"gateway", "http_head", "server", "serving", "cli", "registry", "catalogue"}
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}
 

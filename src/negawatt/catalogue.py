@@ -102,7 +102,11 @@ def _open(settings: Settings, where: str, wire: Any, environ: Mapping[str, str])
     base_url = settings.base_url or row.base_url
     if base_url is None:
         raise ConfigError(f"{where}.base_url: {kind} needs the address of your own server", param=f"{where}.base_url")
-    return _over_http(settings, row, base_url, _key_header(settings, row, where, environ), wire)
+    headers = _key_header(settings, row, where, environ)
+    try:
+        return _over_http(settings, row, base_url, headers, wire)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.base_url: {error.message}", param=f"{where}.base_url") from error
 
 
 def _over_http(

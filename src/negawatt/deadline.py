@@ -121,36 +121,6 @@ class Deadline:
             self.alarms.drop(alarm)
 
 
-class Patience:
-    """A deadline over many short waits, of which each is for the next piece of one thing: one alarm for all."""
-
-    __slots__ = ("_alarm", "_alarms", "_interruption", "_message")
-
-    def __init__(self, deadline: Deadline, message: str) -> None:
-        self._alarms = deadline.alarms
-        self._message = message
-        self._interruption = _Interruption(None)
-        self._alarm = self._alarms.set(deadline.at, self._interruption.ring)
-
-    async def wait(self, work: Awaitable[_T]) -> _T:
-        """Return what *work* gives. Raises `DeadlineExceeded` when the deadline has passed before it does."""
-        interruption = self._interruption
-        interruption.task = self._alarms.current_task()
-        if interruption.rang and interruption.task is not None:  # between two waits
-            interruption.task.cancel()
-        try:
-            return await work
-        except asyncio.CancelledError as error:
-            if interruption.rang and interruption.task is not None and interruption.task.uncancel() <= 0:
-                raise DeadlineExceeded(self._message) from error
-            raise
-        finally:
-            interruption.task = None
-
-    def end(self) -> None:
-        self._alarms.drop(self._alarm)
-
-
 class _Interruption:
     """Cancels a task, once, and remembers that it was the one who did."""
 

@@ -105,8 +105,14 @@ class NotRecorded(RequestError):
 
 
 class MethodNotAllowed(RequestError):
+    """*allow*: the methods that the path answers to, as the header of that name lists them."""
+
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class RequestTimeout(RequestError):

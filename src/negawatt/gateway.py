@@ -188,7 +188,8 @@ class Gateway:
             raise InvalidRequest("stream: this method answers whole; use `handle` to stream", param="stream")
         reply = await self.handle(self.new_call(orjson.dumps(request), hints))
         try:
-            await reply.whole()
+            late = "the call's deadline passed in the middle of its answer"
+            await (reply.whole() if reply.deadline is None else reply.deadline.hold(reply.whole(), late))
             return reply.data
         finally:
             await reply.close()

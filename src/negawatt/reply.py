@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from negawatt.deadline import Deadline, Patience
+from negawatt.deadline import Deadline
 from negawatt.errors import UpstreamProtocolError
 
 
@@ -32,7 +32,10 @@ class Chunk:
     @property
     def raw(self) -> bytes:
         if self._raw is None:
-            self._raw = orjson.dumps(self._data)
+            try:
+                self._raw = orjson.dumps(self._data)
+            except orjson.JSONEncodeError as error:
+                raise UpstreamProtocolError(f"the answer cannot be written as JSON again: {error}") from error
         return self._raw
 
     @property
@@ -96,7 +99,6 @@ class Reply:
         "_feeds",
         "_first",
         "_folder",
-        "_patience",
         "_read",
         "_source",
         "_told",
@@ -129,8 +131,7 @@ class Reply:
         self.status = 200
         self.headers: dict[str, str] = {}  # of the provider, worth passing on
         self.answered_by = "provider"  # or the lever that answered
-        self.deadline: Deadline | None = None
-        self._patience: Patience | None = None
+        self.deadline: Deadline | None = None  # whoever reads the reply holds to it
         self.finished = body is not None  # all of it was received
         self.error: BaseException | None = None
         self.usage_basis = "measured"  # who counted the tokens in the answer's usage: the provider, or somebody later
@@ -213,7 +214,7 @@ class Reply:
             self._read = True
             return [Chunk(data=data) for data in self._wire.unfold(self.data)]
         try:
-            burst = await self._next(self._source)
+            burst = await self._source.__anext__()
             if self._feeds and self._folder is not None:
                 for chunk in burst:
                     self._folder.add(chunk.data)
@@ -224,13 +225,6 @@ class Reply:
             self.error = error
             raise
         return burst
-
-    def _next(self, source: Source) -> Awaitable[Burst]:
-        if self.deadline is None:
-            return source.__anext__()
-        if self._patience is None:
-            self._patience = Patience(self.deadline, "the call's deadline passed in the middle of its answer")
-        return self._patience.wait(source.__anext__())
 
     # -- ending ------------------------------------------------------------------------------------------------
 
@@ -265,8 +259,6 @@ class Reply:
             self._run_callbacks()
 
     def _run_callbacks(self) -> None:
-        if self._patience is not None:
-            self._patience.end()
         callbacks, self._callbacks = self._callbacks, []
         self._told = True
         for callback in callbacks:

@@ -8,60 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from decimal import Decimal
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from negawatt.call import Call, Hints
-from negawatt.deadline import Alarms
+from negawatt.call import Call
+from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import (
-    CircuitOpen,
+    DeadlineExceeded,
     MethodNotAllowed,
     NegawattError,
     NotFound,
     PermissionDenied,
     RequestTimeout,
     UpstreamBroken,
-    UpstreamStatus,
     body_of,
-    status_of,
 )
 from negawatt.gateway import Gateway
-from negawatt.levers.meter import cache_of
+from negawatt.http_head import Head, Receive, Send, answer_headers, preflight_headers, send_error, send_json
 from negawatt.reply import Chunk, Reply
 from negawatt.wire.chat import CHAT
 from negawatt.wire.sse import DONE, event, events
 
 log = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-_HINTS = {
-    b"x-negawatt-class": "request_class",
-    b"x-negawatt-task": "task",
-    b"x-negawatt-user": "user",
-    b"x-negawatt-permissions": "permissions",
-    b"x-negawatt-corpus-version": "corpus_version",
-    b"x-negawatt-prompt-version": "prompt_version",
-    b"x-negawatt-session": "session",
-    b"x-negawatt-mode": "mode",
-    b"x-negawatt-deadline-ms": "deadline_ms",
-    b"cache-control": "cache_control",
-    b"x-api-key": "key",
-    b"api-key": "key",
-}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # How long an answer may take before we look whether its caller is still there. Looking costs a task; most hits and
 # quick answers are done by then.
 _WATCH_AFTER_S = 0.02
-_JSON = (b"content-type", b"application/json")
-_EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+_LAST_WORD_S = 0.2  # for the error event of a caller who may not be reading
+_LATE = "the call's deadline passed in the middle of its answer"
 
 
 class Server:
@@ -70,7 +48,7 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._settings = gateway.config.server
-        self._routes: dict[tuple[str, str], Callable[[_Head, Receive, Send], Awaitable[None]]] = {}
+        self._routes: dict[tuple[str, str], Callable[[Head, Receive, Send], Awaitable[None]]] = {}
         for path, method, handler in (
             ("/chat/completions", "POST", self._chat),
             ("/models", "GET", self._models),
@@ -84,8 +62,8 @@ class Server:
         if scope["type"] != "http":
             return
         handler = self._routes.get((scope["method"], scope["path"]))
+        head = Head.of(scope["headers"])
         try:
-            head = _Head.of(scope["headers"])
             if head.origin is not None or head.cross_site:
                 self._refuse_strangers(head)
             if handler is None:
@@ -93,23 +71,24 @@ class Server:
             else:
                 await handler(head, receive, send)
         except NegawattError as error:
-            await _send_error(send, error, None)
+            await send_error(send, error, None, head)
 
     # -- routes ------------------------------------------------------------------------------------------------
 
-    async def _chat(self, head: _Head, receive: Receive, send: Send) -> None:
+    async def _chat(self, head: Head, receive: Receive, send: Send) -> None:
         guard = _Guard(receive, self._gateway.alarms, self._settings.body_timeout_s)
         call: Call | None = None
         reply: Reply | None = None
         try:
             body = await self._read(head, receive)
+            if body is None:
+                return
             call = self._gateway.new_call(body, head.hints, body_bytes=None if body else head.declared)
             guard.reading = False
             reply = await self._gateway.handle(call)
-            if call.trail.call is not None and call.trail.call.request.stream:
-                await self._send_stream(call, reply, head, send)
-            else:
-                await self._send_whole(call, reply, head, send)
+            streams = call.trail.call is not None and call.trail.call.request.stream
+            sending = (self._send_stream if streams else self._send_whole)(call, reply, head, send)
+            await (sending if reply.deadline is None else reply.deadline.hold(sending, _LATE))
             reply.undelivered = guard.gone
         except asyncio.CancelledError:
             if reply is not None:
@@ -123,47 +102,53 @@ class Server:
         except Exception as error:
             if not isinstance(error, NegawattError):
                 log.exception("call %s failed", None if call is None else call.id)
-            await _send_error(send, error, call)
+            await self._fail(error, call, reply, head, send)
         finally:
             guard.stop()
             if reply is not None:
                 await _closed(reply)
 
-    async def _send_whole(self, call: Call, reply: Reply, head: _Head, send: Send) -> None:
+    async def _send_whole(self, call: Call, reply: Reply, head: Head, send: Send) -> None:
         body = reply.body if not reply.streamed else await reply.whole()
         if not reply.finished:
             raise reply.error or UpstreamBroken("the answer broke off before its end")
         call.trail.first_byte = call.trail.clock.monotonic()
-        headers = self._headers(call, reply, head, len(body))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": answer_headers(call, reply, head, len(body)),
+        })  # fmt: skip
         await send({"type": "http.response.body", "body": body})
 
-    async def _send_stream(self, call: Call, reply: Reply, head: _Head, send: Send) -> None:
+    async def _send_stream(self, call: Call, reply: Reply, head: Head, send: Send) -> None:
         request = call.trail.call.request if call.trail.call is not None else call.request
         usage_wanted = CHAT.wants_usage(request)
-        started = False
-        try:
-            async for burst in reply:
-                data = [c.raw for c in burst if usage_wanted or not _usage_only(c)]
-                if not started:
-                    started = True
-                    call.trail.first_byte = call.trail.clock.monotonic()
-                    headers = self._headers(call, reply, head, None)
-                    await send({"type": "http.response.start", "status": 200, "headers": headers})
-                if data:
-                    await send({"type": "http.response.body", "body": events(data), "more_body": True})
-            if not reply.finished:
-                reply.error = reply.error or UpstreamBroken("the answer broke off before its end")
-                raise reply.error
-        except NegawattError as error:
-            if not started:
-                raise
-            # The status has left long ago: say it in the stream, and do not say that it is done.
-            await send({"type": "http.response.body", "body": event(orjson.dumps(body_of(error)))})
-            return
+        async for burst in reply:
+            data = [c.raw for c in burst if usage_wanted or not _usage_only(c)]
+            if call.trail.first_byte is None:
+                call.trail.first_byte = call.trail.clock.monotonic()
+                headers = answer_headers(call, reply, head, None)
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if data:
+                await send({"type": "http.response.body", "body": events(data), "more_body": True})
+        if not reply.finished:
+            raise reply.error or UpstreamBroken("the answer broke off before its end")
         await send({"type": "http.response.body", "body": event(DONE)})
 
-    async def _models(self, head: _Head, receive: Receive, send: Send) -> None:
+    async def _fail(self, error: Exception, call: Call | None, reply: Reply | None, head: Head, send: Send) -> None:
+        """Tell the caller of *error*: in the stream, without saying that it is done, if the status has left."""
+        if reply is not None and reply.error is None:
+            reply.error = error
+        if call is None or call.trail.first_byte is None:
+            await send_error(send, error, call, head)
+            return
+        said = send({"type": "http.response.body", "body": event(orjson.dumps(body_of(error)))})
+        try:
+            await Deadline(self._gateway.alarms, _LAST_WORD_S).hold(said, _LATE)
+        except DeadlineExceeded:
+            log.debug("call %s: its caller does not read; hung up", call.id)
+
+    async def _models(self, head: Head, receive: Receive, send: Send) -> None:
         caller = self._gateway.keyring.caller(head.hints.key)
         names = [name for name in self._gateway.catalogue.names() if caller.models is None or name in caller.models]
         data = [
@@ -171,132 +156,74 @@ class Server:
             for name in names
             if (targets := self._gateway.catalogue.targets(name))
         ]
-        await _send_json(send, 200, {"object": "list", "data": data})
+        await send_json(send, 200, {"object": "list", "data": data})
 
-    async def _healthz(self, head: _Head, receive: Receive, send: Send) -> None:
-        await _send_json(send, 200, {"status": "ok"})
+    async def _healthz(self, head: Head, receive: Receive, send: Send) -> None:
+        await send_json(send, 200, {"status": "ok"})
 
-    async def _readyz(self, head: _Head, receive: Receive, send: Send) -> None:
+    async def _readyz(self, head: Head, receive: Receive, send: Send) -> None:
         checks = await self._gateway.checks()
         ready = all(problem is None for problem in checks.values())
         shown = {name: problem or "ok" for name, problem in checks.items()}
         status = "ready" if ready else "not ready"
-        await _send_json(send, 200 if ready else 503, {"status": status, "checks": shown})
+        await send_json(send, 200 if ready else 503, {"status": status, "checks": shown})
 
-    async def _elsewhere(self, scope: Any, head: _Head, send: Send) -> None:
+    async def _elsewhere(self, scope: Any, head: Head, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if method == "OPTIONS" and head.origin is not None:
-            await send({"type": "http.response.start", "status": 204, "headers": _preflight(head.origin)})
+            headers = preflight_headers(head.origin, head.asked)
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
         elif path in self._paths:
             allowed = ", ".join(sorted(m for m, p in self._routes if p == path))
-            raise MethodNotAllowed(f"{path} answers to {allowed}, not to {method}")
+            raise MethodNotAllowed(f"{path} answers to {allowed}, not to {method}", allow=allowed)
         else:
             raise NotFound(f"there is nothing at {path[:200]}; try POST /v1/chat/completions")
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    async def _read(self, head: _Head, receive: Receive) -> bytes:
-        """Return the body; of one that is too large nothing, or its first part and a little more than the limit."""
+    async def _read(self, head: Head, receive: Receive) -> bytes | None:
+        """Return the body; of one that is too large nothing, or its first part and a little more than the limit.
+
+        None: the caller was gone before all of it had come.
+        """
         most = self._settings.max_body_bytes
         if head.declared is not None and head.declared > most:
             return b""
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
             return body
         parts, size = [body], len(body)
         while message.get("more_body") and size <= most:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
             parts.append(message.get("body", b""))
             size += len(parts[-1])
         return b"".join(parts)
 
-    def _refuse_strangers(self, head: _Head) -> None:
+    def _refuse_strangers(self, head: Head) -> None:
         """Raise `PermissionDenied` for a browser's page that may not call.
 
         Any page that a person opens could otherwise spend their money through a gateway on their own machine.
         """
         if head.origin is not None:
-            host = urlsplit(head.origin).hostname or ""
+            try:
+                host = urlsplit(head.origin).hostname or ""
+            except ValueError:
+                host = ""
             if head.origin in self._settings.allow_origins or host in _LOOPBACK or host == self._settings.host:
+                head.allowed = True
                 return
         message = f"pages of {head.origin or 'other sites'} may not call this gateway (server.allow_origins)"
         raise PermissionDenied(message, param="origin")
 
-    def _headers(self, call: Call, reply: Reply, head: _Head, length: int | None) -> Headers:
-        trail = call.trail
-        newest = trail.call or call
-        headers: Headers = [
-            _JSON if length is not None else _EVENTS,
-            (b"x-negawatt-call-id", call.id.encode()),
-            (b"x-negawatt-class", newest.request_class.encode("latin-1", "replace")),
-            (b"x-negawatt-cache", cache_of(trail).encode()),
-        ]
-        if newest.targets:
-            model = trail.attempts[-1].target if trail.attempts else newest.targets[0]
-            headers.append((b"x-negawatt-model", model.model.encode("latin-1", "replace")))
-        if length is None:
-            headers.append((b"cache-control", b"no-store"))
-        else:
-            headers.append((b"content-length", str(length).encode()))
-            bill = trail.bill
-            if bill is not None:
-                _add_bill(headers, bill.actual.cost_usd, bill.saved_usd)
-                if bill.actual.joules is not None:
-                    low, central, high = bill.actual.joules.wh
-                    headers.append((b"x-negawatt-energy-wh", b"%.3g;low=%.3g;high=%.3g" % (central, low, high)))
-            spent_s = trail.clock.monotonic() - call.started - trail.waited_s
-            spent_s -= sum((a.ended or a.started) - a.started for a in trail.attempts)
-            headers.append((b"x-negawatt-overhead-ms", b"%.3f" % (max(0.0, spent_s) * 1000)))
-        if head.origin is not None:
-            headers.append((b"access-control-allow-origin", head.origin.encode("latin-1")))
-        for name, value in reply.headers.items():
-            headers.append((name.encode("latin-1"), value.encode("latin-1")))
-        return headers
-
 
 def _usage_only(chunk: Chunk) -> bool:
     return b'"usage"' in chunk.raw and CHAT.is_usage_only(chunk.data)
-
-
-def _add_bill(headers: Headers, cost: Decimal | None, saved: Decimal | None) -> None:
-    if cost is not None:
-        headers.append((b"x-negawatt-cost-usd", format(cost.normalize(), "f").encode()))
-    if saved is not None:
-        headers.append((b"x-negawatt-saved-usd", format(saved.normalize(), "f").encode()))
-
-
-class _Head:
-    """What a request's headers say."""
-
-    __slots__ = ("cross_site", "declared", "hints", "origin")
-
-    def __init__(self, hints: Hints, declared: int | None, origin: str | None, *, cross_site: bool) -> None:
-        self.hints = hints
-        self.declared = declared  # size of the body
-        self.origin = origin  # of the page that asks, where a browser does
-        self.cross_site = cross_site
-
-    @classmethod
-    def of(cls, headers: Headers) -> _Head:
-        found: dict[str, str] = {}
-        declared, origin, cross_site = None, None, False
-        for name, value in headers:
-            if name in _HINTS:
-                if value:
-                    found.setdefault(_HINTS[name], value.decode("latin-1"))
-            elif name == b"authorization":
-                kind, _, secret = value.decode("latin-1").partition(" ")
-                if kind.lower() == "bearer":
-                    found["key"] = secret.strip()
-            elif name == b"content-length":
-                declared = int(value)
-            elif name == b"origin":
-                origin = value.decode("latin-1")
-            elif name == b"sec-fetch-site":
-                cross_site = value in (b"cross-site", b"same-site")
-        return cls(Hints(**found), declared, origin, cross_site=cross_site)
 
 
 class _Guard:
@@ -358,36 +285,3 @@ async def _closed(reply: Reply) -> None:
         reply.settle()
     else:
         await asyncio.shield(reply.close())
-
-
-def _preflight(origin: str) -> Headers:
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-methods", b"GET, POST"),
-        (b"access-control-allow-headers", b"authorization, content-type, x-api-key, x-negawatt-class, x-negawatt-task"),
-        (b"vary", b"origin"),
-    ]
-
-
-async def _send_error(send: Send, error: BaseException, call: Call | None) -> None:
-    status, body, extra = status_of(error), b"", {}
-    if isinstance(error, UpstreamStatus):
-        body, extra = error.body, dict(error.headers)
-    elif isinstance(error, CircuitOpen):
-        extra = {"retry-after": str(max(1, round(error.retry_after_s)))}
-    headers: Headers = [_JSON, *((n.encode("latin-1"), v.encode("latin-1")) for n, v in extra.items())]
-    if call is not None:
-        headers.append((b"x-negawatt-call-id", call.id.encode()))
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    body = body or orjson.dumps(body_of(error))
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_json(send: Send, status: int, value: Any) -> None:
-    body = orjson.dumps(value)
-    headers = [_JSON, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

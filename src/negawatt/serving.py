@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import signal
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from negawatt.config import Config
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway
 from negawatt.server import Server
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DRAIN_S = 10  # for answers under way when we are asked to stop
@@ -123,5 +128,24 @@ async def _serve(config: Config, listener: socket.socket, ready: Callable[[], No
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         server = uvicorn.Server(settings)
-        ready()
-        await server.serve(sockets=[listener])
+        with _stopping_in_order(server):
+            ready()
+            await server._serve([listener])
+
+
+@contextlib.contextmanager
+def _stopping_in_order(server: uvicorn.Server) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop *server*, and nothing else: what is open beside it must still be closed.
+
+    uvicorn's own handling raises the signal again when it is done, which would end the process before the ledger
+    has written its last rows.
+    """
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import signal
@@ -84,16 +85,14 @@ def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def start(tmp_path: Path, upstream: Upstream) -> Iterator[Start]:
     """Starts gateways of one's own: ``start(config, VARIABLE=value)``."""
-    started: list[Gateway] = []
+    with contextlib.ExitStack() as started:  # it stops the others though one complains
 
-    def begin(config: Json | None = None, **environ: str) -> Gateway:
-        one = Gateway(tmp_path, config or settings(upstream), **{"STUB_KEY": "the-provider-key", **environ})
-        started.append(one)
-        return one
+        def begin(config: Json | None = None, **environ: str) -> Gateway:
+            one = Gateway(tmp_path, config or settings(upstream), **{"STUB_KEY": "the-provider-key", **environ})
+            started.callback(one.stop)
+            return one
 
-    yield begin
-    for one in started:
-        one.stop()
+        yield begin
 
 
 @pytest.fixture

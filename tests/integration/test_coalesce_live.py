@@ -50,6 +50,19 @@ async def test_two_hundred_equal_calls_are_one(gateway: Gateway, upstream: Upstr
     assert {row["baseline_output_tokens"] for row in rows} == {3}
 
 
+async def test_many_shared_streams_that_end_at_once_reach_everybody(
+    gateway: Gateway, upstream: Upstream, task: str
+) -> None:
+    """Thirty short streams with eight callers each: the fastest reader of one does not take it from the others."""
+    bodies = [chat({"tag": task, "gate": task, "text": f"words of {i}"}, temperature=0, stream=True) for i in range(30)]
+    answers = await together(gateway, upstream, task, bodies * 8)
+    assert [answer.body for answer in answers if answer.status != 200] == []
+    for place, answer in enumerate(answers):
+        chunks = [json.loads(event) for event in answer.events[:-1]]
+        assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == f"words of {place % 30}"
+    assert upstream.tag(task)["calls"] == 30
+
+
 async def test_calls_that_differ_are_not_one(gateway: Gateway, upstream: Upstream, task: str) -> None:
     """A different seed, model or limit is a different call."""
     body = chat({"tag": task, "gate": task}, temperature=0)

@@ -71,6 +71,7 @@ async def test_others_do_not_share_in_flight(guarded: Gateway, upstream: Upstrea
         await asyncio.sleep(0.2)
         await in_thread(lambda: upstream.open_gate(task))
         answers = await asyncio.gather(*calls)
+    assert [answer.body for answer in answers if answer.status != 200] == []
     assert upstream.tag(task)["calls"] == 3
 
     def words(answer: Answer) -> str:

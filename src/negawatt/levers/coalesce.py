@@ -186,6 +186,8 @@ class Flight:
         behind by more than `_MOST_BEHIND` buffers loses their place.
         """
         slowest = min((p.position for p in self._passengers), default=position)
+        if len(self._passengers) < self._aboard:  # somebody has not sat down yet
+            slowest = self._first
         most = _MOST_BEHIND * self._max_buffer_bytes
         while self._first < slowest or (self._kept > most and self._first < position):
             self._kept -= sum(len(chunk.raw) for chunk in self._bursts.pop(0))

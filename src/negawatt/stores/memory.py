@@ -110,7 +110,9 @@ class MemoryStore:
         if not order:
             del self._orders[item.group], self._group_bytes[item.group]
         for tag in item.tags:
-            keys = self._tagged[tag]
+            keys = self._tagged.get(tag)
+            if keys is None:
+                continue  # a tag that the entry has twice
             keys.discard(key)
             if not keys:
                 del self._tagged[tag]

@@ -10,7 +10,7 @@ import msgspec
 
 from negawatt.call import Request
 from negawatt.errors import InvalidRequest
-from negawatt.wire.merge import Unfaithful, join, merge_into, plain
+from negawatt.wire.merge import Unfaithful, join, merge_into, own, plain
 
 _COMPLETE_REASONS = frozenset({"stop", "tool_calls", "function_call"})
 # Fields that travel with every chunk; the rest of a whole body's head is sent once, on the first.
@@ -170,7 +170,7 @@ class ChatFolder:
                 elif name == "usage":
                     # Cumulative where it is repeated: the last one counts. Null on every chunk but the last is usual.
                     self._has_usage = True
-                    self._usage = value if value is not None else self._usage
+                    self._usage = own(value) if value is not None else self._usage
                 elif name == "obfuscation":
                     continue  # padding against eavesdroppers, other on every chunk
                 elif name not in self._head or (name in _EVERY_CHUNK and not self._head[name]):

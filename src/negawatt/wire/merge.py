@@ -6,6 +6,8 @@ from typing import Any
 
 _REPLACED = frozenset({"role", "type", "id", "index", "name", "finish_reason", "object", "created", "model"})
 
+_DEEPEST = 100
+
 
 class Unfaithful(Exception):
     """Two fragments that cannot be joined without losing something."""
@@ -33,7 +35,7 @@ def join(old: Any, new: Any, name: str = "") -> Any:
     Raises `Unfaithful` when the two are of different kinds. What comes back may hold `Text`: see `plain`.
     """
     if old is None or new is None:
-        return old if new is None else _own(new)
+        return old if new is None else own(new)
     kind = type(new)
     if kind is str and type(old) is Text:
         old.parts.append(new)
@@ -55,7 +57,7 @@ def join(old: Any, new: Any, name: str = "") -> Any:
 def merge_into(old: dict[str, Any], new: dict[str, Any]) -> None:
     """Merge the fields of *new* into *old*, in place."""
     for name, value in new.items():
-        old[name] = join(old[name], value, name) if name in old else _own(value)
+        old[name] = join(old[name], value, name) if name in old else own(value)
 
 
 def plain(value: Any) -> Any:
@@ -69,24 +71,31 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _join_lists(old: list[Any], new: list[Any]) -> list[Any]:
+def _join_lists(old: list[Any], new: list[Any], room: int = _DEEPEST) -> list[Any]:
     for entry in new:
         index = entry.get("index") if isinstance(entry, dict) else None
         same = None
         if index is not None:
             same = next((one for one in old if isinstance(one, dict) and one.get("index") == index), None)
         if same is None:
-            old.append(_own(entry))
+            old.append(own(entry, room))
         else:
             merge_into(same, entry)
     return old
 
 
-def _own(value: Any) -> Any:
-    """Return a copy deep enough that merging into it leaves the chunk it came from alone."""
+def own(value: Any, room: int = _DEEPEST) -> Any:
+    """Return a copy deep enough that merging into it leaves the chunk it came from alone.
+
+    Raises `Unfaithful` for what is nested so deeply that no honest answer is.
+    """
     if isinstance(value, dict):
-        return {name: _own(inner) for name, inner in value.items()}
+        if not room:
+            raise Unfaithful(f"nested more than {_DEEPEST} levels deep")
+        return {name: own(inner, room - 1) for name, inner in value.items()}
     if isinstance(value, list):
+        if not room:
+            raise Unfaithful(f"nested more than {_DEEPEST} levels deep")
         # Through the list rule, so that two fragments of one entry in the same chunk become one entry.
-        return _join_lists([], value)
+        return _join_lists([], value, room - 1)
     return value

@@ -1,0 +1,168 @@
+"""The heads of HTTP messages: what a request's headers say to us, and what a response's say to callers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from negawatt.call import Call, Hints
+from negawatt.errors import CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
+from negawatt.levers.meter import cache_of
+from negawatt.reply import Reply
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+_HINTS = {
+    b"x-negawatt-class": "request_class",
+    b"x-negawatt-task": "task",
+    b"x-negawatt-user": "user",
+    b"x-negawatt-permissions": "permissions",
+    b"x-negawatt-corpus-version": "corpus_version",
+    b"x-negawatt-prompt-version": "prompt_version",
+    b"x-negawatt-session": "session",
+    b"x-negawatt-mode": "mode",
+    b"x-negawatt-deadline-ms": "deadline_ms",
+    b"cache-control": "cache_control",
+    b"x-api-key": "key",
+    b"api-key": "key",
+}
+
+
+class Head:
+    """What a request's headers say."""
+
+    __slots__ = ("allowed", "asked", "cross_site", "declared", "hints", "origin")
+
+    def __init__(self, hints: Hints, declared: int | None, origin: str | None, *, cross_site: bool) -> None:
+        self.hints = hints
+        self.declared = declared  # size of the body
+        self.origin = origin  # of the page that asks, where a browser does
+        self.cross_site = cross_site
+        self.allowed = False  # the page may call: the server's word
+        self.asked = b""  # headers that the page would like to send
+
+    @classmethod
+    def of(cls, headers: Headers) -> Head:
+        found: dict[str, str] = {}
+        declared, origin, cross_site, asked = None, None, False, b""
+        for name, value in headers:
+            if name in _HINTS:
+                if value:
+                    found.setdefault(_HINTS[name], value.decode("latin-1"))
+            elif name == b"authorization":
+                kind, _, secret = value.decode("latin-1").partition(" ")
+                if kind.lower() == "bearer":
+                    found["key"] = secret.strip()
+            elif name == b"content-length":
+                declared = int(value)
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+            elif name == b"sec-fetch-site":
+                cross_site = value in (b"cross-site", b"same-site")
+            elif name == b"access-control-request-headers":
+                asked = value
+        head = cls(Hints(**found), declared, origin, cross_site=cross_site)
+        head.asked = asked
+        return head
+
+
+def answer_headers(call: Call, reply: Reply, head: Head, length: int | None) -> Headers:
+    trail = call.trail
+    newest = trail.call or call
+    headers: Headers = [
+        JSON if length is not None else EVENTS,
+        (b"x-negawatt-call-id", call.id.encode()),
+        (b"x-negawatt-class", _printable(newest.request_class)),
+        (b"x-negawatt-cache", cache_of(trail).encode()),
+    ]
+    if newest.targets:
+        model = trail.attempts[-1].target if trail.attempts else newest.targets[0]
+        headers.append((b"x-negawatt-model", _printable(model.model)))
+    if length is None:
+        headers.append((b"cache-control", b"no-store"))
+    else:
+        headers.append((b"content-length", str(length).encode()))
+        bill = trail.bill
+        if bill is not None:
+            _add_bill(headers, bill.actual.cost_usd, bill.saved_usd)
+            if bill.actual.joules is not None:
+                low, central, high = bill.actual.joules.wh
+                headers.append((b"x-negawatt-energy-wh", b"%.3g;low=%.3g;high=%.3g" % (central, low, high)))
+        spent_s = trail.clock.monotonic() - call.started - trail.waited_s
+        spent_s -= sum((a.ended or a.started) - a.started for a in trail.attempts)
+        headers.append((b"x-negawatt-overhead-ms", b"%.3f" % (max(0.0, spent_s) * 1000)))
+    if head.origin is not None:
+        headers += origin_headers(head.origin)
+    for name, value in reply.headers.items():
+        headers.append((name.encode("latin-1"), value.encode("latin-1")))
+    return headers
+
+
+def _add_bill(headers: Headers, cost: Decimal | None, saved: Decimal | None) -> None:
+    if cost is not None:
+        headers.append((b"x-negawatt-cost-usd", format(cost.normalize(), "f").encode()))
+    if saved is not None:
+        headers.append((b"x-negawatt-saved-usd", format(saved.normalize(), "f").encode()))
+
+
+def _printable(text: str) -> bytes:
+    """Return *text* as a header may carry it: whatever callers call things, it stays one short line."""
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return text[:200].encode("ascii")
+
+
+def origin_headers(origin: str) -> Headers:
+    """Return what lets the page of *origin* read the response."""
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-expose-headers", b"*"),
+        (b"vary", b"origin"),
+    ]
+
+
+def preflight_headers(origin: str, asked: bytes) -> Headers:
+    """Return the answer to a browser that asks whether the page of *origin* may send the headers *asked*."""
+    headers = [*origin_headers(origin), (b"access-control-allow-methods", b"GET, POST")]
+    if asked:
+        headers.append((b"access-control-allow-headers", asked))
+    return headers
+
+
+async def send_error(send: Send, error: BaseException, call: Call | None, head: Head | None) -> None:
+    """Answer with *error*, in the shape of the OpenAI API; a provider's own error goes on as it came."""
+    status, body = status_of(error), b""
+    headers: Headers = [JSON]
+    if isinstance(error, UpstreamStatus):
+        body = error.body
+        headers += [(n.encode("latin-1"), v.encode("latin-1")) for n, v in error.headers.items()]
+    elif isinstance(error, CircuitOpen):
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    elif isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
+    elif status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if call is not None:
+        headers.append((b"x-negawatt-call-id", call.id.encode()))
+    if head is not None and head.allowed and head.origin is not None:
+        headers += origin_headers(head.origin)
+    await send_body(send, status, headers, body or orjson.dumps(body_of(error)))
+
+
+async def send_json(send: Send, status: int, value: Any) -> None:
+    """Answer with *value*."""
+    await send_body(send, status, [JSON], orjson.dumps(value))
+
+
+async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,275 @@
+"""A gateway in a world of its own: virtual time, a provider that does as it is told, a ledger to look into."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+from negawatt.call import Call, Hints, Request, Scope, Target, Trail
+from negawatt.config import Config, parse_config
+from negawatt.errors import NegawattError
+from negawatt.gateway import Gateway
+from negawatt.ledger.memory import MemoryLedger
+from negawatt.ledger.outcome import Outcome
+from negawatt.proof.virtual import VirtualClock, VirtualLoop, run
+from negawatt.reply import Burst, Chunk, Reply
+from negawatt.wire.chat import CHAT
+
+EPOCH = 1_780_000_000.0  # the UTC time of virtual second 0
+MODEL = "gpt-4o-mini"
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+
+
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return EPOCH + self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run *test* on a loop on which waiting costs nothing."""
+
+    @functools.wraps(test)
+    def run_it(*args: Any, **kwargs: Any) -> None:
+        run(test(*args, **kwargs), VirtualLoop())  # type: ignore[arg-type]
+
+    return run_it
+
+
+def chat(text: str = "hello", **fields: Any) -> dict[str, Any]:
+    """Return a deterministic chat request; a field set to None is left out."""
+    request = {"model": MODEL, "messages": [{"role": "user", "content": text}], "temperature": 0, **fields}
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def answer(text: str = "hi", **fields: Any) -> dict[str, Any]:
+    """Return a whole answer that says *text*."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": dict(USAGE), **fields,
+    }  # fmt: skip
+
+
+def chunks_of(whole: dict[str, Any], piece: int = 2) -> list[dict[str, Any]]:
+    """Return *whole* as a provider would stream it: *piece* characters of content at a time."""
+    told: list[dict[str, Any]] = []
+    for chunk in CHAT.unfold(whole):
+        delta = chunk["choices"][0]["delta"] if chunk["choices"] else {}
+        text = delta.get("content")
+        if not text:
+            told.append(chunk)
+            continue
+        for at in range(0, len(text), piece):
+            part = {**delta, "content": text[at : at + piece]} if at == 0 else {"content": text[at : at + piece]}
+            told.append({**chunk, "choices": [{**chunk["choices"][0], "delta": part}]})
+    return told
+
+
+class Chunks:
+    """A source of chunks in their own time; *then* is raised after the last one."""
+
+    def __init__(
+        self, chunks: Sequence[dict[str, Any]], *, every_s: float = 0.0, then: BaseException | None = None
+    ) -> None:
+        self._chunks = [Chunk(orjson.dumps(data)) for data in chunks]
+        self._every_s = every_s
+        self._then = then
+        self._next = 0
+        self.closed = 0
+
+    async def __anext__(self) -> Burst:
+        await asyncio.sleep(self._every_s)
+        if self._next == len(self._chunks):
+            if self._then is not None:
+                raise self._then
+            raise StopAsyncIteration
+        self._next += 1
+        return [self._chunks[self._next - 1]]
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Fake:
+    """A provider. Each call takes the next entry of *script*: a body, an error to raise, or a source to stream.
+
+    An empty script answers with *said*. *delay_s* passes before an answer begins, *every_s* between chunks.
+    """
+
+    def __init__(self, said: str = "an answer", *, delay_s: float = 1.0, every_s: float = 0.1) -> None:
+        self.said = said
+        self.delay_s = delay_s
+        self.every_s = every_s
+        self.script: list[Any] = []
+        self.asked: list[dict[str, Any]] = []
+        self.models: list[str] = []
+        self.times: list[float] = []
+        self.cancelled = 0
+        self.sources: list[Chunks] = []
+
+    async def ask(self, call: Call, target: Target) -> Reply:
+        self.asked.append(dict(call.request.data))
+        self.models.append(target.model)
+        self.times.append(asyncio.get_running_loop().time())
+        step = self.script.pop(0) if self.script else answer(self.said)
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if isinstance(step, BaseException):
+            raise step
+        if isinstance(step, Chunks):
+            return self._streamed(step)
+        if call.request.stream:
+            return self._streamed(Chunks(chunks_of(step), every_s=self.every_s))
+        return Reply(CHAT, body=orjson.dumps(step))
+
+    def _streamed(self, source: Chunks) -> Reply:
+        self.sources.append(source)
+        return Reply(CHAT, source=source)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Answer:
+    """What a caller got."""
+
+    def __init__(self, reply: Reply, chunks: list[dict[str, Any]], data: dict[str, Any]) -> None:
+        self.reply = reply
+        self.chunks = chunks
+        self.data = data
+        self.by = reply.answered_by
+
+    @property
+    def text(self) -> str:
+        return CHAT.text_of(self.data)
+
+    @property
+    def streamed_text(self) -> str:
+        return "".join(c["delta"].get("content") or "" for chunk in self.chunks for c in chunk["choices"])
+
+
+class World:
+    """An open gateway and those around it."""
+
+    def __init__(self, gateway: Gateway, provider: Fake, ledger: MemoryLedger) -> None:
+        self.gateway = gateway
+        self.provider = provider
+        self.ledger = ledger
+
+    @property
+    def calls(self) -> int:
+        """How often the provider was asked."""
+        return len(self.provider.asked)
+
+    def rows(self) -> list[Outcome]:
+        return self.ledger.outcomes
+
+    def call(self, request: dict[str, Any] | bytes | None = None, **hints: str | None) -> Call:
+        body = request if isinstance(request, bytes) else orjson.dumps(chat() if request is None else request)
+        return self.gateway.new_call(body, Hints(**hints))
+
+    async def ask(self, request: dict[str, Any] | None = None, **hints: str | None) -> Answer:
+        """Ask as the server does: read to the end, close, whole or streamed as the request says."""
+        return await self.send(self.call(request, **hints))
+
+    async def send(self, call: Call) -> Answer:
+        reply = await self.gateway.handle(call)
+        chunks: list[dict[str, Any]] = []
+        try:
+            if call.request.stream:
+                async for burst in reply:
+                    if call.trail.first_byte is None:
+                        call.trail.first_byte = call.trail.clock.monotonic()
+                    chunks += [chunk.data for chunk in burst]
+            else:
+                await reply.whole()
+            if not reply.finished:
+                raise reply.error or AssertionError("the answer broke off")
+            call.trail.first_byte = call.trail.first_byte or call.trail.clock.monotonic()
+            return Answer(reply, chunks, reply.data)
+        except asyncio.CancelledError:
+            reply.undelivered = True
+            raise
+        finally:
+            await asyncio.shield(reply.close())
+            await settled()
+
+    async def failing(self, request: dict[str, Any] | None = None, **hints: str | None) -> NegawattError:
+        """Ask, and return the error that comes."""
+        try:
+            await self.ask(request, **hints)
+        except NegawattError as error:
+            return error
+        raise AssertionError("the call was answered")
+
+
+async def settled() -> None:
+    """Let the work that was begun beside the path go on, without letting time pass."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def configured(**tables: Any) -> Config:
+    """Return a configuration with one provider, no holdout, and *tables*."""
+    plain: dict[str, Any] = {
+        "providers": [{"name": "openai"}],
+        "holdout": {"share": 0},
+        "levers": {"retry": {"attempts": 1}},
+    }
+    return parse_config({**plain, **tables})
+
+
+@asynccontextmanager
+async def world(provider: Fake | None = None, *, environ: dict[str, str] | None = None, seed: int = 0, **tables: Any):
+    """Open a `World` with the configuration *tables*, on a virtual loop."""
+    provider = provider or Fake()
+    ledger = MemoryLedger()
+    config = configured(**tables)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    async with Gateway.open(
+        config, clock=VirtualClock(loop, EPOCH), rng=random.Random(seed), ledger=ledger, environ=environ or {},
+        providers={one.name: provider for one in config.providers},
+    ) as gateway:  # fmt: skip
+        yield World(gateway, provider, ledger)
+
+
+_ids = itertools.count()
+
+
+def bare_call(
+    request: dict[str, Any] | None = None, *, clock: Any = None, scope: Scope | None = None, **fields: Any
+) -> Call:
+    """Return a call that was admitted already, for a lever on its own."""
+    clock = clock or ManualClock()
+    trail = Trail(clock)
+    call = Call(
+        id=f"call-{next(_ids)}", request=Request(data=chat() if request is None else request), trail=trail,
+        received_at=clock.time(), started=clock.monotonic(), scope=scope or Scope(),
+        **{"targets": (Target("openai", MODEL, MODEL),), **fields},
+    )  # fmt: skip
+    trail.call = call
+    return call
+
+
+def decisions(row: Outcome, lever: str | None = None) -> list[dict[str, Any]]:
+    found = orjson.loads(row.decisions)
+    return [one for one in found if lever in (None, one["lever"])]
