@@ -6,6 +6,7 @@ by iterating over bursts of chunks; whoever needs to know how it ended asks to b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ import orjson
 
 from negawatt.deadline import Deadline
 from negawatt.errors import UpstreamProtocolError
+
+log = logging.getLogger(__name__)
 
 
 class Chunk:
@@ -262,4 +265,8 @@ class Reply:
         callbacks, self._callbacks = self._callbacks, []
         self._told = True
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:
+                # The others still have to be told: one of them writes the ledger row.
+                log.exception("what was to be done at the end of a reply failed")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LINGER_S = 1.0  # for a closing connection to take what was sent
 _DRAIN_S = 10  # for answers under way when we are asked to stop
 
 
@@ -94,6 +95,9 @@ class _Corked:
     def close(self) -> None:
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            # What is left goes to somebody who may have stopped reading for good.
+            self._loop.call_later(_LINGER_S, self._transport.abort)
 
     def _flush(self) -> None:
         if self._held is not None:
