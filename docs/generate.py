@@ -14,6 +14,7 @@ import argparse
 import inspect
 import json
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -228,13 +229,14 @@ def demo_real_table(report: Mapping[str, Any]) -> str:
         )
     ]
     sample = f"n = {report['requests']:,} calls in {method['clusters']:,} clusters of equal prompts"
-    lines += [
-        "",
+    words = [
         f"{sample}; {load['repeats_share']:.0%} of the calls are repeats. In square brackets:",
         f"{method['confidence']:.0%} intervals, bootstrap over whole clusters, {method['resamples']:,} resamples,",
-        f"seed {report['seed']}. All levers against none: {', '.join(changes)}.",
+        f"seed {report['seed']}; of `right`: Clopper-Pearson at the effective sample size.",
+        f"All levers against none: {', '.join(changes)}.",
         f"{report['date']}, 2 cores, x86-64, Linux; `make demo-real` (`examples/gsm8k_replay.py`, `negawatt replay`).",
     ]
+    lines += ["", *textwrap.wrap(" ".join(words), 119, break_on_hyphens=False)]
     return "\n".join(lines)
 
 

@@ -35,11 +35,25 @@ class Catalogue:
         return found
 
     def names(self) -> list[str]:
-        """Return the names that callers may use, as far as they can be listed."""
+        """Return the names that callers may use, as far as the configuration says them."""
         listed = list(self._models)
         for provider in self._providers:
-            listed += [name for name in provider.models if not any(mark in name for mark in "*?[")]
+            listed += [name for name in provider.models if not _is_pattern(name)]
         return list(dict.fromkeys(listed))
+
+    def matching(self, provider: str, names: list[str]) -> list[str]:
+        """Return those of *names* that a pattern of *provider* lets through, and that lead to it."""
+        patterns = [p for one in self._providers if one.name == provider for p in one.models if _is_pattern(p)]
+        return [
+            name
+            for name in names
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+            and [target.provider for target in self.targets(name)[:1]] == [provider]
+        ]
+
+    def patterned(self) -> list[str]:
+        """Return the providers that serve more than they name."""
+        return [one.name for one in self._providers if any(_is_pattern(name) for name in one.models)]
 
     def _find(self, name: str) -> tuple[Target, ...]:
         if name in self._models:
@@ -60,6 +74,10 @@ class Catalogue:
 
 def _target(model: Model) -> Target:
     return Target(model.provider, model.upstream or model.name, model.name)
+
+
+def _is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
 
 
 def price_ids(config: Config) -> dict[str, str | None]:

@@ -9,6 +9,8 @@ The server, the replay and the library all come through here: there is one path.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -27,7 +29,7 @@ from negawatt.economics.accounts import Accounts
 from negawatt.economics.carbon import Carbon
 from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
-from negawatt.errors import InvalidRequest, StoreError
+from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
 from negawatt.levers.coalesce import Coalesce
@@ -43,6 +45,10 @@ from negawatt.stores import Store
 from negawatt.verify.schema import broken_contract
 from negawatt.wire.chat import CHAT
 
+log = logging.getLogger(__name__)
+
+_MODELS_S = 60.0
+_MODELS_TIMEOUT_S = 3.0
 SAVING_LEVERS = ("exact_cache", "coalesce")
 
 
@@ -71,6 +77,8 @@ class Gateway:
         self.background = Background()
         self.alarms = Alarms()
         self._rng = rng
+        self._providers = providers
+        self._models: tuple[float, list[str]] | None = None
         levers, counter = config.levers, Counter(providers, CHAT)
         cache = ExactCache(
             levers.exact_cache, config.classes, store=store, wire=CHAT, validate=broken_contract, clock=clock,
@@ -167,6 +175,23 @@ class Gateway:
 
     async def _admitted(self, call: Call) -> Reply:
         return await self.admit(call, self.pipeline)
+
+    async def models(self) -> list[str]:
+        """Return the names that callers may use: the configured ones, and what the providers say that they serve.
+
+        Providers are asked at most once a minute; one that does not answer in time is left out.
+        """
+        now = self.clock.monotonic()
+        if self._models is None or now - self._models[0] > _MODELS_S:
+            names = self.catalogue.names()
+            for provider in self.catalogue.patterned():
+                try:
+                    async with asyncio.timeout(_MODELS_TIMEOUT_S):
+                        names += self.catalogue.matching(provider, await self._providers[provider].models())
+                except (UpstreamError, TimeoutError) as error:
+                    log.info("provider %s does not list its models: %s", provider, error)
+            self._models = (now, list(dict.fromkeys(names)))
+        return self._models[1]
 
     async def checks(self) -> dict[str, str | None]:
         """Return what the gateway needs to work, each with its problem or None."""

@@ -88,7 +88,10 @@ class Server:
             reply = await self._gateway.handle(call)
             streams = call.trail.call is not None and call.trail.call.request.stream
             sending = (self._send_stream if streams else self._send_whole)(call, reply, head, send)
-            await (sending if reply.deadline is None else reply.deadline.hold(sending, _LATE))
+            if reply.deadline is None or not (streams or reply.streamed):
+                await sending  # a body that is there already goes out in one piece, and waits for nobody
+            else:
+                await reply.deadline.hold(sending, _LATE)
             reply.undelivered = guard.gone
         except asyncio.CancelledError:
             if reply is not None:
@@ -150,7 +153,8 @@ class Server:
 
     async def _models(self, head: Head, receive: Receive, send: Send) -> None:
         caller = self._gateway.keyring.caller(head.hints.key)
-        names = [name for name in self._gateway.catalogue.names() if caller.models is None or name in caller.models]
+        names = await self._gateway.models()
+        names = [name for name in names if caller.models is None or name in caller.models]
         data = [
             {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}
             for name in names

@@ -72,6 +72,10 @@ class Accounts:
         """Read the price table now, and not in the middle of the first call."""
         self._prices.rate("openai", "gpt-4o-mini", datetime.now(UTC))
 
+    def own(self, cpu_s: float) -> Joules:
+        """Return the energy of our own work: *cpu_s* seconds of a busy core, at most."""
+        return self._energy.own(cpu_s)
+
     def price_id(self, provider: str) -> str | None:
         """Return the id of *provider* in the price tables; None where anybody may run its models."""
         return self._priced_as.get(provider, provider)

@@ -65,16 +65,17 @@ def repriced(row: Outcome, accounts: Accounts, versions: str) -> Outcome:
             spared.append(amount)
     actual = total(amounts)
     baseline = total([actual, *spared])
+    joules = None if actual.joules is None else actual.joules + accounts.own(row.overhead_s)
     named = next((a for a in [actual, *spared] if a.price_source is not None), actual)
     return msgspec.structs.replace(
         row,
         cost_pusd=to_pusd(actual.cost_usd),
         baseline_cost_pusd=to_pusd(baseline.cost_usd),
         price_source=named.price_source,
-        **_joules("energy", actual.joules),
+        **_joules("energy", joules),
         **_joules("baseline_energy", baseline.joules),
         energy_basis=named.energy_basis,
-        co2e_g=None if actual.joules is None else accounts.carbon.grams(actual.joules).central,
+        co2e_g=None if joules is None else accounts.carbon.grams(joules).central,
         decisions=orjson.dumps(decisions).decode(),
         attempt_log=orjson.dumps(attempts).decode(),
         versions=versions,

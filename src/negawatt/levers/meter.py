@@ -60,6 +60,7 @@ class Meter:
         caller, hints, error, digest = call.caller, call.hints, trail.error, call.request.digest
         checked = bool(call.targets)
         duration_s, upstream_s, queue_s = _times(call, trail)
+        overhead_s = max(0.0, duration_s - queue_s - upstream_s)
         first = trail.first_byte if trail.first_byte is not None else None if last is None else last.first_chunk
         return Outcome(
             id=call.id,
@@ -82,11 +83,11 @@ class Meter:
             cache=cache_of(trail),
             holdout=trail.holdout,
             fingerprint=None if digest is None else digest.hex(),
-            **self._amounts(bill, trail),
+            **self._amounts(bill, trail, overhead_s),
             duration_s=duration_s,
             queue_s=queue_s,
             upstream_s=upstream_s,
-            overhead_s=max(0.0, duration_s - queue_s - upstream_s),
+            overhead_s=overhead_s,
             time_to_first_chunk_s=None if first is None else first - call.started,
             baseline_duration_s=_baseline_s(bill, duration_s),
             decisions=self._decisions(trail, bill, call.received_at),
@@ -94,12 +95,14 @@ class Meter:
             versions=self._versions,
         )
 
-    def _amounts(self, bill: Bill, trail: Trail) -> dict[str, Any]:
-        """Return the columns of usage, money and energy."""
+    def _amounts(self, bill: Bill, trail: Trail, overhead_s: float) -> dict[str, Any]:
+        """Return the columns of usage, money and energy. What we burned ourselves comes off every saving."""
         usage = bill.usage
         # No attempt, or none that reached a provider: nothing was used, and that is known.
         nothing = 0 if usage is None and not any(a.billed for a in trail.attempts) else None
         actual, baseline = bill.actual.joules, bill.baseline_joules
+        if actual is not None and overhead_s:
+            actual += self._accounts.own(overhead_s)
         named = bill.actual if bill.actual.price_source is not None else _first_named(bill)
         return {
             "attempts": len(trail.attempts),

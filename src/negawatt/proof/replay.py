@@ -7,12 +7,14 @@ The answers come from a recording (real answers of real models) or from a modell
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -282,7 +284,8 @@ def _described(plan: Plan, stand_in: Recorded | Modelled, arms: list[ArmRun], sp
         title=plan.title,
         date=datetime.now(UTC).date().isoformat(),
         seed=plan.seed,
-        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, "
+        f"Python {platform.python_version()}",
         command=plan.command,
         grid={"zone": carbon.zone, "year": carbon.year, "source": carbon.source},
         versions={"negawatt": __version__, **accounts.versions},
@@ -291,7 +294,7 @@ def _described(plan: Plan, stand_in: Recorded | Modelled, arms: list[ArmRun], sp
         provider="recorded" if isinstance(stand_in, Recorded) else "modelled",
         arms=arms,
         workload={
-            "source": trace.source,
+            "source": Path(trace.source).name,
             "format": trace.format,
             "n": n,
             "distinct": distinct,

@@ -77,6 +77,10 @@ class Modelled:
             "usage": usage,
         }
 
+    async def models(self) -> list[str]:
+        """It answers to any name."""
+        return []
+
     async def close(self) -> None:
         """Nothing is open."""
 

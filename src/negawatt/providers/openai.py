@@ -45,6 +45,7 @@ class OpenAICompatible:
         self._transport = transport
         self._wire = wire
         self._address = Address.parse(base_url.rstrip("/") + wire.path)
+        self._models_address = Address.parse(base_url.rstrip("/") + "/models")
         self._timeouts = timeouts
         self._headers = (("content-type", "application/json"), ("accept-encoding", "gzip, deflate"), *headers)
         self._usage_in_stream = usage_in_stream
@@ -101,6 +102,20 @@ class OpenAICompatible:
                 # Without it a stream cannot be billed. The caller does not see the chunk that they did not ask for.
                 changes["stream_options"] = {**options, "include_usage": True}
         return request.replace(**changes).body if changes else request.body
+
+    async def models(self) -> list[str]:
+        upload = Upload(self._models_address, b"", "GET", self._headers)
+        download = await self._transport.send(upload, timeout=self._timeouts)
+        try:
+            body = await download.read()
+            if download.status != 200:
+                raise UpstreamStatus(download.status, body[:_MAX_ERROR_BYTES], {}, provider=self.name)
+            return [str(entry["id"]) for entry in orjson.loads(body)["data"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            message = "the provider's list of models cannot be read"
+            raise UpstreamProtocolError(message, provider=self.name) from error
+        finally:
+            await download.close()
 
     async def close(self) -> None:
         await self._transport.close()

@@ -29,5 +29,8 @@ class Recorded:
         reply.usage_basis = found.usage_basis
         return reply
 
+    async def models(self) -> list[str]:
+        return list(self.recording.models)
+
     async def close(self) -> None:
         """Nothing is open."""
