@@ -198,7 +198,7 @@ async def test_shadow_changes_nothing_of_the_replies():
             said = [(a.data, a.chunks, a.by) if not isinstance(a, BaseException) else repr(a) for a in found]
             rows = [
                 (r.ending, r.cost_pusd, r.baseline_cost_pusd, r.input_tokens, r.baseline_input_tokens, r.attempts,
-                 r.duration_s, r.queue_s, r.upstream_s, r.cache, r.energy_j, r.baseline_energy_j)
+                 round(r.duration_s, 9), r.queue_s, round(r.upstream_s, 9), r.cache, r.energy_j, r.baseline_energy_j)
                 for r in w.rows()
             ]  # fmt: skip
             return said, w.calls, sorted(rows, key=repr)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LINGER_S = 1.0  # for a closing connection to take what was sent
+_BACKLOG = 4096
 _DRAIN_S = 10  # for answers under way when we are asked to stop
 
 
@@ -44,6 +45,7 @@ def bind(config: Config) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(f"server.port: cannot listen on {host}:{port}: {error.strerror}", param="server") from error
+    listener.listen(_BACKLOG)  # from here on nobody is turned away: who comes early waits
     listener.set_inheritable(True)
     return listener
 
@@ -75,22 +77,25 @@ def one_write_protocol() -> type[asyncio.Protocol]:
 
 
 class _Corked:
-    """A transport that holds the head of a response back until its body comes, in the same turn of the event loop."""
+    """A transport that holds the head of a response back until the end of the event loop's turn.
+
+    By then its body has come too, and both leave in one packet; of several connections answered in one turn all
+    packets leave together. Later pieces of a streamed body wait for nothing.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._held: bytes | None = None
+        self._held: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        head, self._held = self._held, None
-        if head is not None:
-            data = head + data
+        if self._held:
+            self._held.append(data)
         elif data.startswith(b"HTTP/1.1 "):
-            self._held = data
-            self._loop.call_soon(self._flush)  # a response without a body
-            return
-        self._transport.write(data)
+            self._held.append(data)
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
@@ -100,9 +105,9 @@ class _Corked:
             self._loop.call_later(_LINGER_S, self._transport.abort)
 
     def _flush(self) -> None:
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._transport.write(held)
+        if self._held:
+            held, self._held = self._held, []
+            self._transport.write(b"".join(held))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -123,7 +128,7 @@ async def _serve(config: Config, listener: socket.socket, ready: Callable[[], No
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            backlog=4096,
+            backlog=_BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_DRAIN_S,
         )

@@ -17,6 +17,7 @@ from negawatt.economics.rates import Rate, charge
 from negawatt.economics.usage import Usage
 
 _ZERO = Decimal(0)
+_MOST_KEPT = 10_000
 
 
 class Amount(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +63,7 @@ class Accounts:
         self._energy = energy
         self.carbon = carbon
         self._priced_as = priced_as
+        self._amounts: dict[tuple[str | None, str, Usage, int], Amount] = {}
         self._rates: dict[tuple[str | None, str, int], tuple[Rate | None, EnergyRate | None]] = {}
 
     @property
@@ -88,21 +90,29 @@ class Accounts:
         """The same, for a provider named as the price tables name it."""
         if usage is None:
             return Amount(None, None, None, None)
-        rate, energy = self._rates_at(price_id, model, at)
-        money = charge(usage, rate)
-        return Amount(
-            None if money is None else money.usd,
-            None if energy is None else energy.joules(usage),
-            None if money is None else money.source,
-            None if energy is None else energy.basis,
-        )
+        # Prices change by the day, some by the hour: within a quarter of an hour an amount is computed once. What is
+        # answered from the cache is priced again and again with the same usage.
+        key = (price_id, model, usage, int(at // 900))
+        amount = self._amounts.get(key)
+        if amount is None:
+            rate, energy = self._rates_at(price_id, model, at)
+            money = charge(usage, rate)
+            amount = Amount(
+                None if money is None else money.usd,
+                None if energy is None else energy.joules(usage),
+                None if money is None else money.source,
+                None if energy is None else energy.basis,
+            )
+            if len(self._amounts) >= _MOST_KEPT:
+                self._amounts.clear()
+            self._amounts[key] = amount
+        return amount
 
     def _rates_at(self, price_id: str | None, model: str, at: float) -> tuple[Rate | None, EnergyRate | None]:
-        # Prices change by the day, some by the hour: within a quarter of an hour they are looked up once.
         key = (price_id, model, int(at // 900))
         found = self._rates.get(key)
         if found is None:
-            if len(self._rates) >= 10_000:
+            if len(self._rates) >= _MOST_KEPT:
                 self._rates.clear()
             rate = self._prices.rate(price_id, model, datetime.fromtimestamp(at, UTC))
             price = None if rate is None or rate.output_usd_per_mtok is None else float(rate.output_usd_per_mtok)

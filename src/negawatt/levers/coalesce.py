@@ -64,6 +64,9 @@ class Coalesce:
             if not call.shadow:
                 call.trail.waited_s += clock.monotonic() - began
         reply.answered_by = NAME
+        if reply.streamed:
+            boarded = clock.monotonic()
+            reply.on_end(lambda ended: flight.add_wait(call, boarded))
         reply.on_end(lambda ended: flight.credit(call))
         if not reply.streamed:
             flight.credit(call)
@@ -143,6 +146,13 @@ class Flight:
         reply.status, reply.headers, reply.answered_by = origin.status, origin.headers, origin.answered_by
         reply.on_end(lambda _: self._leave())
         return reply
+
+    def add_wait(self, call: Call, since: float) -> None:
+        """Count on *call* the time from *since* on for which the shared answer was still coming."""
+        if not call.shadow:
+            attempts = self.call.trail.attempts
+            ended = attempts[-1].ended if attempts else None
+            call.trail.waited_s += max(0.0, (call.trail.clock.monotonic() if ended is None else ended) - since)
 
     def credit(self, call: Call) -> None:
         """Note on *call* what the shared call spared it, once that is known."""
