@@ -14,7 +14,7 @@ import orjson
 
 from negawatt.call import Call, Hints, Request, Scope, Target, Trail
 from negawatt.config import Config, parse_config
-from negawatt.errors import NegawattError
+from negawatt.errors import NegawattError, UpstreamBroken
 from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
@@ -205,7 +205,8 @@ class World:
             else:
                 await reply.whole()
             if not reply.finished:
-                raise reply.error or AssertionError("the answer broke off")
+                reply.error = reply.error or UpstreamBroken("the answer broke off before its end")
+                raise reply.error
             call.trail.first_byte = call.trail.first_byte or call.trail.clock.monotonic()
             return Answer(reply, chunks, reply.data)
         except asyncio.CancelledError:

@@ -7,7 +7,8 @@ A lever never knows in which mode it runs:
 - ``canary``  it is there for a stable share of the callers;
 - ``shadow``  it runs beside the call: it sees it, decides and notes, and what it returns is thrown away.
 
-A call that was drawn for the holdout passes through none of the levers that save.
+A call that was drawn for the holdout passes through none of the levers that save. Callers may ask for less than the
+configuration says (``x-negawatt-mode: off`` or ``shadow``), never for more.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Pipeline:
         self._class_modes = class_modes
         self._background = background
         self._handlers: dict[tuple[Mode, ...], Handler] = {}
-        self._plain: dict[tuple[str, bool], Handler] = {}
+        self._plain: dict[tuple[str, bool, str | None], Handler] = {}
         self._canaries = any(s.mode == "canary" for s in steps) or any(
             mode == "canary" for modes in class_modes.values() for mode in modes.values()
         )
@@ -74,7 +75,7 @@ class Pipeline:
     async def __call__(self, call: Call) -> Reply:
         if self._canaries:
             return await self._handler(self._modes(call))(call)
-        key = (call.request_class, call.trail.holdout)
+        key = (call.request_class, call.trail.holdout, call.hints.mode)
         handler = self._plain.get(key)
         if handler is None:
             handler = self._plain[key] = self._handler(self._modes(call))
@@ -85,8 +86,10 @@ class Pipeline:
         return tuple(self._mode(step, own.get(step.name, step.mode), call) for step in self._steps)
 
     def _mode(self, step: Step, mode: Mode, call: Call) -> Mode:
-        if step.saves and call.trail.holdout:
+        if step.saves and (call.trail.holdout or call.hints.mode == "off"):
             return "off"
+        if step.saves and call.hints.mode == "shadow" and mode != "off":
+            return "shadow"
         if mode == "canary":
             return "on" if bucket(call, step.name) < step.share else "off"
         return mode

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from negawatt.catalogue import open_providers
 from negawatt.config import Config
 from negawatt.errors import ConfigError
-from negawatt.gateway import Gateway
+from negawatt.gateway import Gateway, open_accounts
+from negawatt.levers.admit import Keyring
 from negawatt.server import Server
+from negawatt.wire.chat import CHAT
 
 if TYPE_CHECKING:
     import uvicorn
@@ -32,6 +36,14 @@ def refuse_open_doors(config: Config) -> None:
             "anybody could spend your money. Add a [[keys]] entry, or listen on 127.0.0.1",
             param="server.host",
         )
+
+
+def dry_run(config: Config) -> None:
+    """Raise `ConfigError` for what would keep the server from starting; open nothing that lasts."""
+    refuse_open_doors(config)
+    Keyring(config.keys, os.environ)
+    open_accounts(config)
+    open_providers(config, CHAT, os.environ)
 
 
 def bind(config: Config) -> socket.socket:

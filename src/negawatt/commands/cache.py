@@ -55,7 +55,7 @@ def why(first: str, second: str, config_path: Path | None, ledger_path: Path | N
 class _Side:
     """One of the two: a request with its scope, or only what the ledger knows of it."""
 
-    def __init__(self, request: Request | None, scope: Scope | None, row: Any = None) -> None:
+    def __init__(self, request: Request | None, scope: Scope, row: Any = None) -> None:
         self.request = request
         self.scope = scope
         self.row = row
@@ -72,7 +72,14 @@ def _side(name: str, ledger_path: Path | None, config: Config) -> _Side:
         if row is None:
             raise InputError(f"{path}: there is no call {name}")
         content = read_content(path, name)
-        scope = Scope(tenant=row.tenant or "default")
+        policy = config.classes.get(row.request_class)
+        scope = Scope(
+            tenant=row.tenant or "default",
+            permissions=row.permissions or "",
+            user=row.user_id if policy is not None and policy.personal else None,
+            corpus_version=row.corpus_version,
+            prompt_version=row.prompt_version,
+        )
         return _Side(None if content is None else Request(content.request), scope, row)
     try:
         request = Request(Path(name).read_bytes())
@@ -86,7 +93,7 @@ def _differences(one: _Side, other: _Side) -> list[str]:
     from negawatt.keys import differences, request_digest
     from negawatt.wire.chat import CHAT
 
-    if one.request is not None and other.request is not None and one.scope is not None and other.scope is not None:
+    if one.request is not None and other.request is not None:
         return differences((one.request, one.scope), (other.request, other.scope), CHAT)
     found = []
     prints = [
@@ -97,10 +104,10 @@ def _differences(one: _Side, other: _Side) -> list[str]:
         found.append("fingerprint: not known for a call that was not cacheable")
     elif prints[0] != prints[1]:
         found.append("fingerprint: the requests differ; their content was not kept (ledger.keep_content)")
-    for name in ("tenant", "request_class", "request_model"):
-        values = [getattr(side.row, name, None) for side in (one, other)]
-        if None not in values and values[0] != values[1]:
-            found.append(f"{name}: {values[0]!r}, and {values[1]!r}")
+    for name in one.scope.__struct_fields__ if one.row is not None and other.row is not None else ():
+        values = [getattr(side.scope, name) for side in (one, other)]
+        if values[0] != values[1]:
+            found.append(f"scope.{name}: {values[0]!r}, and {values[1]!r}")
     return found
 
 
@@ -138,14 +145,20 @@ def stats(config_path: Path | None, as_json: bool) -> None:
               help="tenant=, class=, model= or corpus_version=; several: entries that have all of them.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say how many, and delete nothing.")
 @config_option
-def delete(tags: tuple[str, ...], dry_run: bool, config_path: Path | None) -> None:
+@json_option
+def delete(tags: tuple[str, ...], dry_run: bool, config_path: Path | None, as_json: bool) -> None:
     """Delete the entries that have all of the tags."""
     known = ("tenant", "class", "model", "corpus_version")
     for tag in tags:
         if tag.partition("=")[0] not in known or "=" not in tag:
             raise click.BadParameter(f"{tag!r} is not NAME=VALUE with one of {', '.join(known)}", param_hint="--tag")
     count = asyncio.run(_with_store(load(config_path), lambda store: store.delete_tagged(tags, dry_run=dry_run)))
-    click.echo(f"{count} entries {'would be ' if dry_run else ''}deleted")
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps({"entries": count, "dry_run": dry_run}))
+    else:
+        click.echo(f"{count} entries {'would be ' if dry_run else ''}deleted")
 
 
 async def _with_store(config: Config, ask: Any) -> Any:

@@ -56,7 +56,6 @@ def replay(config_path: Path | None, html: Path | None, out: Path | None, as_jso
     \b
     negawatt replay trace.jsonl --provider recorded:answers.jsonl --html report.html
     """
-    from negawatt.config import Config
     from negawatt.proof.replay import Plan
     from negawatt.proof.trace import read_trace
 
@@ -67,7 +66,7 @@ def replay(config_path: Path | None, html: Path | None, out: Path | None, as_jso
     plan = Plan(
         trace=traffic,
         provider=options["provider"],
-        config=Config() if config_path is None else load(config_path),
+        config=load(config_path),
         arms=arms,
         speedup=options["speedup"],
         seed=options["seed"],

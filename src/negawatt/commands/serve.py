@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from negawatt.commands.options import config_option, load
+from negawatt.commands.options import config_option, json_option, load
 from negawatt.errors import ConfigError
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path), default="negawatt.toml")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-def init(path: Path, force: bool) -> None:
+@json_option
+def init(path: Path, force: bool, as_json: bool) -> None:
     """Write a configuration that explains itself to PATH (negawatt.toml)."""
     if path.exists() and not force:
         raise ConfigError(f"{path}: is there already; --force overwrites it")
@@ -23,6 +24,11 @@ def init(path: Path, force: bool) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps({"path": str(path)}))
+        return
     click.echo(f"{path} is written. Set a provider's key variable, then: negawatt serve")
 
 
@@ -31,7 +37,8 @@ def init(path: Path, force: bool) -> None:
 @click.option("--host", help="Address to listen on; default 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. Default 4100.")
 @click.option("--check", is_flag=True, help="Check the configuration and exit.")
-def serve(config_path: Path | None, host: str | None, port: int | None, check: bool) -> None:
+@json_option
+def serve(config_path: Path | None, host: str | None, port: int | None, check: bool, as_json: bool) -> None:
     """Serve the OpenAI API on a port of this machine.
 
     \b
@@ -43,7 +50,7 @@ def serve(config_path: Path | None, host: str | None, port: int | None, check: b
     """
     import msgspec
 
-    from negawatt.serving import refuse_open_doors
+    from negawatt.serving import dry_run
     from negawatt.serving import serve as run
 
     config = load(config_path)
@@ -55,7 +62,14 @@ def serve(config_path: Path | None, host: str | None, port: int | None, check: b
             "('negawatt init' writes a configuration to start from)"
         )
     if check:
-        refuse_open_doors(config)
-        click.echo("the configuration is sound")
+        dry_run(config)
+        click.echo('{"sound":true}' if as_json else "the configuration is sound")
         return
-    run(config, lambda address: click.echo(f"negawatt is listening on {address} (OpenAI API: {address}/v1)"))
+
+    def announce(address: str) -> None:
+        if as_json:
+            click.echo(f'{{"address":"{address}","base_url":"{address}/v1"}}')
+        else:
+            click.echo(f"negawatt is listening on {address} (OpenAI API: {address}/v1)")
+
+    run(config, announce)

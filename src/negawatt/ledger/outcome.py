@@ -81,6 +81,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decisions: str  # [{lever, action, reason, mode, saved}]
     attempt_log: str  # [{provider, model, status, error, usage, cost_pusd, started_s, duration_s}]
     versions: str  # {prices, energy, carbon}
+    # the rest of the scope within which answers are shared
+    permissions: str | None = None  # digest
+    corpus_version: str | None = None
+    prompt_version: str | None = None
 
 
 FIELDS: tuple[str, ...] = Outcome.__struct_fields__

@@ -149,6 +149,9 @@ class Admit:
         if not targets:
             known = ", ".join(self._catalogue.names()[:20]) or "none"
             raise ModelNotFound(f"model: no provider here serves {model!r}; known: {known}", param="model")
+        if call.hints.mode not in (None, "on", "shadow", "off"):
+            header = "x-negawatt-mode"
+            raise InvalidRequest(f"{header}: expected off, shadow or on, got {call.hints.mode[:50]!r}", param=header)
         name = self._class_name(call.hints)
         return call.with_(
             caller=caller,

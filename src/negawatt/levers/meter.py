@@ -93,6 +93,9 @@ class Meter:
             decisions=self._decisions(trail, bill, call.received_at),
             attempt_log=self._attempts(trail, bill, call.started),
             versions=self._versions,
+            permissions=call.scope.permissions or None,
+            corpus_version=call.scope.corpus_version,
+            prompt_version=call.scope.prompt_version,
         )
 
     def _amounts(self, bill: Bill, trail: Trail, overhead_s: float) -> dict[str, Any]:
