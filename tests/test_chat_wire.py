@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import orjson
@@ -33,7 +34,10 @@ TOOL_CALL = st.fixed_dictionaries(
     }
 )
 CITATION = st.fixed_dictionaries(
-    {"type": st.just("url_citation"), "url_citation": st.fixed_dictionaries({"url": TEXT, "start_index": st.integers()})}
+    {
+        "type": st.just("url_citation"),
+        "url_citation": st.fixed_dictionaries({"url": TEXT, "start_index": st.integers(0, 9999)}),
+    }
 )
 TOKEN = st.fixed_dictionaries(
     {"token": TEXT, "logprob": st.floats(-50, 0), "bytes": st.lists(st.integers(0, 255), max_size=3)}
@@ -73,8 +77,11 @@ USAGE = st.fixed_dictionaries(
 )
 WHOLE = st.builds(
     lambda required, optional, unknown, choices: {
-        **required, **optional, **unknown, "choices": [{"index": i, **choice} for i, choice in enumerate(choices)],
-    },  # fmt: skip
+        **required,
+        **optional,
+        **unknown,
+        "choices": [{"index": i, **choice} for i, choice in enumerate(choices)],
+    },
     st.fixed_dictionaries(
         {"id": TEXT, "object": st.just("chat.completion"), "created": st.integers(0, 2**40), "model": TEXT}
     ),
@@ -96,7 +103,7 @@ def fold(chunks: list[dict[str, Any]]) -> ChatFolder:
 @settings(max_examples=150, deadline=None)
 @given(WHOLE)
 def test_unfolding_and_folding_again_gives_the_same_answer(whole: dict[str, Any]):
-    """Text, tool calls, several choices, logprobs, refusals, reasoning, annotations, usage, unknown fields: all of it."""
+    """Text, tool calls, choices, logprobs, refusals, reasoning, annotations, usage, what nobody knows: all of it."""
     before = orjson.dumps(whole)
     folder = fold(CHAT.unfold(whole))
     assert folder.result() == whole
@@ -108,7 +115,7 @@ def test_unfolding_and_folding_again_gives_the_same_answer(whole: dict[str, Any]
 
 def cut(text: str, places: list[int]) -> list[str]:
     edges = [0, *sorted({place % (len(text) + 1) for place in places}), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def fragments(chunk: dict[str, Any], places: list[int]) -> list[dict[str, Any]]:
@@ -319,7 +326,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "where"), BAD, ids=[f"{where}={list(f.values())[0]!r:.20}" for f, where in BAD])
+@pytest.mark.parametrize(("fields", "where"), BAD, ids=[f"{where}={next(iter(f.values()))!r:.20}" for f, where in BAD])
 def test_a_bad_request_is_told_which_field(fields: dict[str, Any], where: str):
     """The message begins with the path of the field, which is also the error's param."""
     with pytest.raises(InvalidRequest) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import MODEL, USAGE, Chunks, Fake, World, answer, chat, chunks_of, decisions, settled, virtual, world
 
-from negawatt.errors import NegawattError, UpstreamBroken, UpstreamConnectError, UpstreamStatus
+from negawatt.errors import NegawattError, UpstreamBroken, UpstreamConnectError, UpstreamStatus, UpstreamTimeout
 from negawatt.ledger.outcome import ENDINGS, Outcome
 from negawatt.proof.virtual import VirtualLoop, run
 
@@ -32,10 +33,8 @@ async def leave(w: World, after_s: float, stream: bool) -> None:
 async def ask(w: World, stream: bool, step: Any = None, **hints: str) -> None:
     if step is not None:
         w.provider.script = [step]
-    try:
+    with contextlib.suppress(NegawattError, ValueError):
         await w.ask(chat(stream=stream), key="secret", **hints)
-    except (NegawattError, ValueError):
-        pass
 
 
 async def cached(w: World, stream: bool) -> None:
@@ -181,6 +180,22 @@ async def test_what_has_no_price_costs_nobody_knows_what():
 
 
 @virtual
+async def test_a_sum_with_an_unknown_part_is_unknown():
+    """An attempt without a price makes the whole call one without a price, whatever the others cost."""
+    models = [
+        {"name": "main", "provider": "openai", "upstream": "nobody-sells-this", "fallbacks": ["spare"]},
+        {"name": "spare", "provider": "openai", "upstream": MODEL},
+    ]
+    async with world(models=models) as w:
+        w.provider.script = [UpstreamTimeout("silent")]
+        await w.ask(chat(model="main"))
+        (row,) = w.rows()
+        assert [one["cost_pusd"] for one in orjson.loads(row.attempt_log)] == [None, COST_PUSD]
+        assert (row.cost_pusd, row.baseline_cost_pusd) == (None, None)
+        assert row.response_model == MODEL
+
+
+@virtual
 async def test_usage_that_the_provider_does_not_tell_is_estimated_and_says_so():
     """Counted here, from what was sent and received."""
     silent = answer("some words that can be counted")
@@ -246,7 +261,7 @@ COUNT = st.integers(0, 5_000)
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), COUNT, COUNT, st.sampled_from([0, 0, 0, 1])), max_size=12))
 def test_the_sums_hold(calls: list[tuple[int, bool, int, int, int]]):
-    """Over any mixture of calls: costs add up to what the provider computed; without levers it would be the baseline."""
+    """Over any mixture of calls: costs add up to what the provider computed, baselines to what it would have."""
 
     async def main() -> None:
         async with world(levers={"retry": {"attempts": 2, "backoff_s": 0.001}}) as w:
@@ -314,6 +329,22 @@ async def test_a_row_waits_for_what_goes_on_upstream():
         row = next(row for row in w.rows() if row.ending == "abandoned")
         assert row.cost_pusd == COST_PUSD
         assert row.duration_s == 1
+
+
+@virtual
+async def test_who_was_gone_before_the_first_byte_got_nothing():
+    """The answer had begun, but none of it was sent: abandoned, not cancelled."""
+    for sent in (False, True):
+        async with world() as w:
+            call = w.call(chat(stream=True))
+            reply = await w.gateway.handle(call)
+            if sent:
+                await reply.__anext__()
+                call.trail.first_byte = call.trail.clock.monotonic()
+            reply.undelivered = True
+            await reply.close()
+            await settled()
+            assert [row.ending for row in w.rows()] == ["cancelled" if sent else "abandoned"]
 
 
 @virtual

@@ -56,9 +56,7 @@ def test_each_lever_runs_as_its_mode_says(
     """Off is left out, on and shadow note as such, canary goes by its share; a class's mode wins; holdout over all."""
 
     async def main() -> None:
-        steps = [
-            Step(f"l{i}", Passing(f"l{i}"), saves, mode, share) for i, (mode, saves, share) in enumerate(levers)
-        ]
+        steps = [Step(f"l{i}", Passing(f"l{i}"), saves, mode, share) for i, (mode, saves, share) in enumerate(levers)]
         path, background = pipeline(*steps, class_modes={"faq": own})
         call = bare_call(request_class="faq", caller=Caller())
         call.trail.holdout = holdout
@@ -238,6 +236,21 @@ async def test_a_shadow_coalesce_says_what_it_would_have_shared():
         assert len(shared) == 6
         assert all(d["mode"] == "shadow" and d["saved"]["output_tokens"] == 20 for d in shared)
         assert all(row.queue_s == 0 for row in w.rows()), "nobody waited on purpose"
+
+
+@virtual
+async def test_a_shadow_run_and_a_real_one_never_meet():
+    """A caller for whom coalescing is on does not board the flight of one for whom it is only rehearsed."""
+    classes = {"trial": {"levers": {"coalesce": "shadow"}}}
+    for names in (("trial", None), (None, "trial")):
+        async with world(levers={**OFF, "coalesce": {}}, classes=classes) as w:
+            first = asyncio.ensure_future(w.ask(request_class=names[0]))
+            await asyncio.sleep(0.5)
+            second = asyncio.ensure_future(w.ask(request_class=names[1]))
+            assert [one.by for one in await asyncio.gather(first, second)] == ["provider", "provider"]
+            assert w.calls == 2
+            shared = await asyncio.gather(*(w.ask(request_class=None) for _ in range(2)))
+            assert [one.by for one in shared] == ["provider", "coalesce"]
 
 
 @virtual

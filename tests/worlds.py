@@ -76,7 +76,9 @@ def chunks_of(whole: dict[str, Any], piece: int = 2) -> list[dict[str, Any]]:
             continue
         for at in range(0, len(text), piece):
             if at == 0:
-                told.append({**chunk, "choices": [{**chunk["choices"][0], "delta": {**delta, "content": text[:piece]}}]})
+                told.append(
+                    {**chunk, "choices": [{**chunk["choices"][0], "delta": {**delta, "content": text[:piece]}}]}
+                )
             else:
                 told.append({**chunk, "choices": [{"index": chunk["choices"][0]["index"],
                              "delta": {"content": text[at : at + piece]}, "finish_reason": None}]})  # fmt: skip

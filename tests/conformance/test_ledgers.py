@@ -52,12 +52,12 @@ def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 def test_a_row_comes_back_as_it_went_in(ledger: Ledger):
     """Every column, full and empty, for every ending."""
     rows = [outcome(f"nw-{i}", received_at=EPOCH + i, ending=ending) for i, ending in enumerate(ENDINGS)]
-    optional = {
-        field.name: None for field in msgspec.structs.fields(type(rows[0])) if type(None) in _arms(field.type)
-    }
+    optional = {field.name: None for field in msgspec.structs.fields(type(rows[0])) if type(None) in _arms(field.type)}
     assert len(optional) > 25
     rows.append(outcome("nw-empty", received_at=EPOCH + 90, **optional))
-    rows.append(outcome("nw-odd", received_at=EPOCH + 91, error_message="a\0b 'ключ' \n", cost_pusd=2**62, stream=False))
+    rows.append(
+        outcome("nw-odd", received_at=EPOCH + 91, error_message="a\0b 'ключ' \n", cost_pusd=2**62, stream=False)
+    )
     for row in rows:
         ledger.append(row)
     assert list(ledger.rows()) == rows

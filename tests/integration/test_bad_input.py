@@ -18,9 +18,7 @@ MOST_BYTES = 200_000
 
 
 @pytest.fixture(scope="module")
-def small(
-    upstream: Upstream, configured: Callable[..., Json], tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def small(upstream: Upstream, configured: Callable[..., Json], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A gateway that takes small bodies, and does not wait long for them."""
     config = configured(server={"max_body_bytes": MOST_BYTES, "body_timeout_s": 0.5, "max_in_flight": 20})
     gateway = Gateway(tmp_path_factory.mktemp("small"), config, STUB_KEY="the-provider-key")
@@ -299,14 +297,14 @@ PROVIDER = '[[providers]]\nname = "p"\nbase_url = "http://127.0.0.1:9/v1"\n'
         ('[[providers]]\nkind = "openai"\n', "providers[0].name: this field is required"),
         (f'{PROVIDER}kind = "no-such"\n', "providers[0].kind"),
         (f'{PROVIDER}key_env = "NOT_THERE"\n', "providers[0].key_env: the variable NOT_THERE is not set"),
-        (f'{PROVIDER}{PROVIDER}', "providers[1]: 'p' is there twice"),
+        (f"{PROVIDER}{PROVIDER}", "providers[1]: 'p' is there twice"),
         (f'{PROVIDER}[[models]]\nname = "m"\nprovider = "q"\n', "models[0].provider: no provider is named 'q'"),
         (PROVIDER + '[[keys]]\nid = "k"\nkey_env = "NO_KEY"\n', "keys[0].key_env: the variable NO_KEY is not set"),
         (PROVIDER + '[cache]\nstore = "redis"\n', "cache.store"),
         (PROVIDER + '[cache]\nstore = "floppy:///x"\n', "cache.store: no backend for 'floppy'"),
         (PROVIDER + '[ledger]\nurl = "sqlite:////no/such/folder/ledger.sqlite"\n', "ledger.url: there is no folder"),
         (PROVIDER + '[economics]\nprices = "no-such.toml"\n', "no-such.toml"),
-        ("[classes.c.levers]\nno_lever = \"on\"\n", "classes.c.levers.no_lever: there is no such lever"),
+        ('[classes.c.levers]\nno_lever = "on"\n', "classes.c.levers.no_lever: there is no such lever"),
         ('[[providers]]\nname = "p"\nbase_url = "not a url"\n', "providers[0].base_url"),
     ],
 )

@@ -81,9 +81,7 @@ def test_an_allowed_page_may_ask_first(gateway_for_pages: Gateway, path: str) ->
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("origin", [ALLOWED, "http://localhost:3000", "http://127.0.0.1:8080"])
-def test_an_allowed_page_may_read_the_answer(
-    gateway_for_pages: Gateway, task: str, origin: str, stream: bool
-) -> None:
+def test_an_allowed_page_may_read_the_answer(gateway_for_pages: Gateway, task: str, origin: str, stream: bool) -> None:
     """The answer itself carries the page's origin, or the browser would hide it; our headers are exposed too."""
     answer = post(gateway_for_pages, task, chat({"tag": task}, stream=stream), origin=origin)
     assert answer.status == 200

@@ -82,9 +82,7 @@ async def test_who_asks_for_draws_gets_draws_of_their_own(
     assert len({answer.json["id"] for answer in answers}) == 5
 
 
-async def test_who_says_no_cache_gets_an_answer_of_their_own(
-    gateway: Gateway, upstream: Upstream, task: str
-) -> None:
+async def test_who_says_no_cache_gets_an_answer_of_their_own(gateway: Gateway, upstream: Upstream, task: str) -> None:
     """`Cache-Control: no-cache` keeps a call out of every sharing."""
     body = chat({"tag": task, "gate": task}, temperature=0)
     await together(gateway, upstream, task, [body] * 5, cache_control="no-cache")

@@ -195,9 +195,7 @@ def test_cancelled(gateway: Gateway, upstream: Upstream, task: str, how: str, ha
 @WHOLE_AND_STREAMED
 @pytest.mark.parametrize("how", ["silent", "stall"])
 @pytest.mark.parametrize("after_s", [0.0, 0.1])
-def test_abandoned(
-    gateway: Gateway, upstream: Upstream, task: str, how: str, after_s: float, stream: bool
-) -> None:
+def test_abandoned(gateway: Gateway, upstream: Upstream, task: str, how: str, after_s: float, stream: bool) -> None:
     """The caller is gone before the first byte: `abandoned`, and the provider's connection is closed at once."""
     script = {"do": how, "tag": task, "chunks": 0}
     caller = Caller(gateway, chat(script, stream=stream), task)
