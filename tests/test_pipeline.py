@@ -328,6 +328,35 @@ async def test_a_class_has_modes_of_its_own():
             assert by == ["provider", "exact_cache" if name is None else "provider"]
 
 
+@pytest.mark.parametrize(
+    ("configured", "asked", "expected"),
+    [
+        ("on", None, "on"), ("on", "on", "on"), ("on", "shadow", "shadow"), ("on", "off", "off"),
+        ("shadow", "on", "shadow"), ("shadow", "off", "off"), ("off", "on", "off"), ("off", "shadow", "off"),
+    ],
+)  # fmt: skip
+@virtual
+async def test_a_caller_may_ask_for_less_but_never_for_more(configured: str, asked: str | None, expected: str):
+    """`x-negawatt-mode` turns the saving levers down for one call; it cannot turn them up."""
+    levers = {**OFF, "exact_cache": {"mode": configured}}
+    async with world(Fake(delay_s=0), levers=levers) as w:
+        for _ in range(2):
+            await w.ask(mode=asked)
+        second = w.rows()[1]
+        actions = [(d["action"], d.get("mode", "on")) for d in decisions(second, "exact_cache")]
+        assert actions == {"on": [("hit", "on")], "shadow": [("hit", "shadow")], "off": []}[expected]
+        assert w.calls == (1 if expected == "on" else 2)
+
+
+@virtual
+async def test_an_unknown_mode_is_refused_by_name():
+    """Rather than taken for another; so callers cannot fill the table of handlers either."""
+    async with world() as w:
+        error = await w.failing(mode="turbo")
+        assert isinstance(error, InvalidRequest)
+        assert error.param == "x-negawatt-mode"
+
+
 # -- background ----------------------------------------------------------------------------------------------------
 
 
