@@ -215,7 +215,8 @@ class Gateway:
         try:
             late = "the call's deadline passed in the middle of its answer"
             await (reply.whole() if reply.deadline is None else reply.deadline.hold(reply.whole(), late))
-            return reply.data
+            answer: dict[str, Any] = orjson.loads(reply.body)  # their own: others may share the one that we keep
+            return answer
         finally:
             await reply.close()
 

@@ -59,8 +59,7 @@ class Meter:
         last = _last(trail)
         caller, hints, error, digest = call.caller, call.hints, trail.error, call.request.digest
         checked = bool(call.targets)
-        duration_s, upstream_s, queue_s = _times(call, trail)
-        overhead_s = max(0.0, duration_s - queue_s - upstream_s)
+        duration_s, upstream_s, queue_s, overhead_s = _times(call, trail)
         first = trail.first_byte if trail.first_byte is not None else None if last is None else last.first_chunk
         return Outcome(
             id=call.id,
@@ -237,15 +236,19 @@ def _response_model(trail: Trail, last: Attempt | None, bill: Bill) -> str | Non
     return bill.spared[-1].model if bill.spared else None
 
 
-def _times(call: Call, trail: Trail) -> tuple[float, float, float]:
-    """Return seconds: in all, at providers, waiting on purpose."""
+def _times(call: Call, trail: Trail) -> tuple[float, float, float, float]:
+    """Return seconds: in all, at providers, waiting on purpose, and ours."""
     ended = call.started if trail.ended is None else trail.ended
     duration_s = ended - call.started
     upstream_s = 0.0
     for attempt in trail.attempts:
         until = ended if attempt.ended is None else min(attempt.ended, ended)
         upstream_s += max(0.0, until - attempt.started)
-    return duration_s, min(upstream_s, duration_s), min(trail.waited_s, duration_s)
+    queue_s = min(trail.waited_s, duration_s)
+    # What is there already is ours up to its first byte; how slowly a caller reads it is not.
+    ours_until = ended if trail.attempts or trail.first_byte is None else trail.first_byte
+    overhead_s = max(0.0, ours_until - call.started - queue_s - upstream_s)
+    return duration_s, min(upstream_s, duration_s), queue_s, overhead_s
 
 
 def _baseline_s(bill: Bill, duration_s: float) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 _REPLACED = frozenset({"role", "type", "id", "index", "name", "finish_reason", "object", "created", "model"})
 
 _DEEPEST = 100
+_BUNDLE = 256
 
 
 class Unfaithful(Exception):
@@ -14,17 +15,25 @@ class Unfaithful(Exception):
 
 
 class Text:
-    """A string in the making. Its parts are joined when it is asked for: an answer may come in 100,000 of them."""
+    """A string in the making: an answer may come in 100,000 parts.
 
-    __slots__ = ("parts",)
+    They are joined when it is asked for, and on the way in bundles, since a small string weighs several times its text.
+    """
+
+    __slots__ = ("_bundles", "_parts")
 
     def __init__(self, *parts: str) -> None:
-        self.parts = list(parts)
+        self._bundles: list[str] = []
+        self._parts = list(parts)
+
+    def append(self, part: str) -> None:
+        self._parts.append(part)
+        if len(self._parts) == _BUNDLE:
+            self._bundles.append("".join(self._parts))
+            self._parts.clear()
 
     def __str__(self) -> str:
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0]
+        return "".join(self._bundles) + "".join(self._parts)
 
 
 def join(old: Any, new: Any, name: str = "") -> Any:
@@ -38,7 +47,7 @@ def join(old: Any, new: Any, name: str = "") -> Any:
         return old if new is None else own(new)
     kind = type(new)
     if kind is str and type(old) is Text:
-        old.parts.append(new)
+        old.append(new)
         return old
     if kind is str and type(old) is str:
         if name in _REPLACED:
