@@ -52,6 +52,10 @@ class Breaker:
         self._probing = True
         return 0.0
 
+    def closed(self, now: float) -> bool:
+        """True when calls go through as usual."""
+        return self._open_until is None or now >= self._open_until
+
     def succeeded(self) -> None:
         self._in_a_row, self._open_until, self._probing = 0, None, False
 
@@ -103,7 +107,7 @@ class Retry:
                     raise
                 breaker.failed(self._clock.monotonic())
                 pause_s = self._pause(attempt, error)
-                if pause_s is None or not _fits(call, pause_s):
+                if pause_s is None or not _fits(call, pause_s) or not breaker.closed(self._clock.monotonic()):
                     raise
                 call.note(NAME, "again", f"{type(error).__name__}: {error.message}"[:200])
                 await self._sleep(call, pause_s)
