@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from typing import Any
 
 import pytest
-from worlds import World, answer, bare_call, chat, virtual, world
+from worlds import answer, bare_call, chat, levers, status, virtual, world
 
 from negawatt.call import Target
 from negawatt.config import Retry as Settings
 from negawatt.errors import (
     CircuitOpen,
-    UpstreamStatus,
 )
 from negawatt.levers.retry import Breaker, Retry
-
-
-def levers(**fields: Any) -> dict[str, Any]:
-    """Return the levers' configuration: retry as *fields* say, and nothing that would hide a call."""
-    return {"exact_cache": {"mode": "off"}, "coalesce": {"mode": "off"}, "retry": fields}
-
-
-def status(code: int, **headers: str) -> UpstreamStatus:
-    return UpstreamStatus(code, b'{"error": {}}', {name.replace("_", "-"): value for name, value in headers.items()})
-
-
-def gaps(w: World) -> list[float]:
-    """Return the seconds between an attempt's failing and the next one's start."""
-    times, delay_s = w.provider.times, w.provider.delay_s
-    return [later - earlier - delay_s for earlier, later in itertools.pairwise(times)]
-
 
 MODELS = {
     "models": [

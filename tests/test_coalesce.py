@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from typing import Any
 
 import pytest
-from worlds import USAGE, Answer, Fake, World, chat, decisions, settled, virtual, world
-
-ONLY = {"exact_cache": {"mode": "off"}, "retry": {"attempts": 1}}
-SAID = "an answer that is long enough to be streamed in quite a few chunks"
-
-
-def start(w: World, request: dict[str, Any] | None = None, **hints: str | None) -> asyncio.Task[Answer]:
-    return asyncio.ensure_future(w.ask(request, **hints))
-
-
-async def ended(*tasks: asyncio.Task[Answer]) -> list[Any]:
-    found = await asyncio.gather(*tasks, return_exceptions=True)
-    await settled()
-    return found
+from worlds import ONLY, SAID, USAGE, Fake, World, chat, decisions, ended, start, virtual, world
 
 
 def no_flight_left(w: World) -> bool:

@@ -6,22 +6,24 @@ import asyncio
 from typing import Any
 
 import pytest
-from worlds import USAGE, Answer, Chunks, Fake, World, answer, chat, chunks_of, settled, virtual, world
+from worlds import (
+    ONLY,
+    SAID,
+    USAGE,
+    Chunks,
+    Fake,
+    World,
+    answer,
+    chat,
+    chunks_of,
+    ended,
+    settled,
+    start,
+    virtual,
+    world,
+)
 
 from negawatt.errors import NegawattError, UpstreamBroken, UpstreamConnectError, UpstreamStatus
-
-ONLY = {"exact_cache": {"mode": "off"}, "retry": {"attempts": 1}}
-SAID = "an answer that is long enough to be streamed in quite a few chunks"
-
-
-def start(w: World, request: dict[str, Any] | None = None, **hints: str | None) -> asyncio.Task[Answer]:
-    return asyncio.ensure_future(w.ask(request, **hints))
-
-
-async def ended(*tasks: asyncio.Task[Answer]) -> list[Any]:
-    found = await asyncio.gather(*tasks, return_exceptions=True)
-    await settled()
-    return found
 
 
 def no_flight_left(w: World) -> bool:

@@ -7,7 +7,21 @@ from typing import Any
 
 import orjson
 import pytest
-from worlds import Chunks, Fake, World, answer, bare_call, chat, chunks_of, decisions, settled, virtual, world
+from worlds import (
+    CLASSES,
+    Chunks,
+    Fake,
+    answer,
+    bare_call,
+    cached,
+    chat,
+    chunks_of,
+    decisions,
+    settled,
+    twice,
+    virtual,
+    world,
+)
 
 from negawatt.config import ExactCache as Settings
 from negawatt.errors import InvalidRequest, UpstreamBroken, UpstreamStatus
@@ -16,28 +30,6 @@ from negawatt.pipeline import Background
 from negawatt.reply import Reply
 from negawatt.stores.memory import MemoryStore
 from negawatt.wire.chat import CHAT
-
-CLASSES = {
-    "always": {"cache": "always"},
-    "never": {"cache": "never"},
-    "strict": {"cache": "deterministic"},
-    "personal": {"personal": True},
-    "grounded": {"needs_corpus_version": True},
-    "brief": {"ttl_s": 10},
-    "small": {"max_cache_bytes": 2_000},
-}
-
-
-async def twice(w: World, request: dict[str, Any] | None = None, **hints: str | None) -> str:
-    """Ask the same twice, and return who answered the second time."""
-    await w.ask(request, **hints)
-    return (await w.ask(request, **hints)).by
-
-
-def cached(**fields: Any) -> dict[str, Any]:
-    """Return the levers' configuration with *fields* of the cache."""
-    return {"exact_cache": fields, "retry": {"attempts": 1}}
-
 
 # -- which calls ---------------------------------------------------------------------------------------------------
 

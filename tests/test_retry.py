@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from email.utils import formatdate
-from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import EPOCH, Chunks, Fake, World, answer, chat, chunks_of, decisions, virtual, world
+from worlds import EPOCH, Chunks, Fake, answer, chat, chunks_of, decisions, gaps, levers, status, virtual, world
 
 from negawatt.errors import (
     DeadlineExceeded,
@@ -24,22 +22,6 @@ from negawatt.errors import (
     UpstreamTimeout,
 )
 from negawatt.levers.retry import retry_after_s
-
-
-def levers(**fields: Any) -> dict[str, Any]:
-    """Return the levers' configuration: retry as *fields* say, and nothing that would hide a call."""
-    return {"exact_cache": {"mode": "off"}, "coalesce": {"mode": "off"}, "retry": fields}
-
-
-def status(code: int, **headers: str) -> UpstreamStatus:
-    return UpstreamStatus(code, b'{"error": {}}', {name.replace("_", "-"): value for name, value in headers.items()})
-
-
-def gaps(w: World) -> list[float]:
-    """Return the seconds between an attempt's failing and the next one's start."""
-    times, delay_s = w.provider.times, w.provider.delay_s
-    return [later - earlier - delay_s for earlier, later in itertools.pairwise(times)]
-
 
 # -- again ---------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import orjson
 
 from negawatt.call import Call, Hints, Request, Scope, Target, Trail
 from negawatt.config import Config, parse_config
-from negawatt.errors import NegawattError, UpstreamBroken
+from negawatt.errors import NegawattError, UpstreamBroken, UpstreamStatus
 from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
@@ -279,3 +279,56 @@ def bare_call(
 def decisions(row: Outcome, lever: str | None = None) -> list[dict[str, Any]]:
     found = orjson.loads(row.decisions)
     return [one for one in found if lever in (None, one["lever"])]
+
+
+CLASSES = {
+    "always": {"cache": "always"},
+    "never": {"cache": "never"},
+    "strict": {"cache": "deterministic"},
+    "personal": {"personal": True},
+    "grounded": {"needs_corpus_version": True},
+    "brief": {"ttl_s": 10},
+    "small": {"max_cache_bytes": 2_000},
+}
+
+
+async def twice(w: World, request: dict[str, Any] | None = None, **hints: str | None) -> str:
+    """Ask the same twice, and return who answered the second time."""
+    await w.ask(request, **hints)
+    return (await w.ask(request, **hints)).by
+
+
+def cached(**fields: Any) -> dict[str, Any]:
+    """Return the levers' configuration with *fields* of the cache."""
+    return {"exact_cache": fields, "retry": {"attempts": 1}}
+
+
+ONLY = {"exact_cache": {"mode": "off"}, "retry": {"attempts": 1}}
+
+
+SAID = "an answer that is long enough to be streamed in quite a few chunks"
+
+
+def start(w: World, request: dict[str, Any] | None = None, **hints: str | None) -> asyncio.Task[Answer]:
+    return asyncio.ensure_future(w.ask(request, **hints))
+
+
+async def ended(*tasks: asyncio.Task[Answer]) -> list[Any]:
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    await settled()
+    return found
+
+
+def levers(**fields: Any) -> dict[str, Any]:
+    """Return the levers' configuration: retry as *fields* say, and nothing that would hide a call."""
+    return {"exact_cache": {"mode": "off"}, "coalesce": {"mode": "off"}, "retry": fields}
+
+
+def status(code: int, **headers: str) -> UpstreamStatus:
+    return UpstreamStatus(code, b'{"error": {}}', {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def gaps(w: World) -> list[float]:
+    """Return the seconds between an attempt's failing and the next one's start."""
+    times, delay_s = w.provider.times, w.provider.delay_s
+    return [later - earlier - delay_s for earlier, later in itertools.pairwise(times)]

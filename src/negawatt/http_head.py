@@ -75,6 +75,7 @@ class Head:
 
 
 def answer_headers(call: Call, reply: Reply, head: Head, length: int | None) -> Headers:
+    """Return the headers of an answer of *length* bytes, None for a stream: what it was, and what it cost so far."""
     trail = call.trail
     newest = trail.call or call
     headers: Headers = [
@@ -163,6 +164,7 @@ async def send_json(send: Send, status: int, value: Any) -> None:
 
 
 async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Answer with *body* and *headers*, to which its length is added."""
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from negawatt.call import Call, Request, Scope
+from negawatt.config import RequestClass
 
 VERSION = b"1"  # counts up when the same call would get another key
 
@@ -42,6 +43,17 @@ def key_of(call: Call, wire: Identified) -> str:
 @lru_cache(maxsize=10_000)
 def _scope_bytes(scope: Scope) -> bytes:
     return VERSION + msgspec.json.encode(scope)
+
+
+def missing_scope(policy: RequestClass | None, scope: Scope) -> str | None:
+    """Return what a class needs before its answers may be kept or shared, and *scope* has not; None if all is there."""
+    if policy is None:
+        return None
+    if policy.personal and scope.user is None:
+        return "the class is personal and the call names no user"
+    if policy.needs_corpus_version and scope.corpus_version is None:
+        return "the class needs a corpus version and the call has none"
+    return None
 
 
 def differences(one: tuple[Request, Scope], other: tuple[Request, Scope], wire: Identified) -> list[str]:

@@ -323,7 +323,7 @@ async def test_closing_hangs_up_on_a_server_that_is_held_up(name: str):
         await asyncio.sleep(0.05)
         await download.close()
         async with asyncio.timeout(0.1):
-            await gone.wait()
+            assert await gone.wait()
 
 
 @over_both

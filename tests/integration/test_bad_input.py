@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,5 +363,8 @@ def test_with_keys_the_world_may_come_in(
                 return sock.connect_ex(("127.0.0.1", port)) == 0
 
         until(listening, 20)
+        with pytest.raises(urllib.error.HTTPError) as refused_one:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=10)
+        assert refused_one.value.code == 401
     finally:
         server.stop()

@@ -50,7 +50,6 @@ async def test_a_wrong_field_is_a_bad_request_that_names_it(sdk: Sdk, fields: di
     ("status", "kind"),
     [
         (400, openai.BadRequestError),
-        (401, openai.AuthenticationError),
         (403, openai.PermissionDeniedError),
         (404, openai.NotFoundError),
         (409, openai.ConflictError),
@@ -71,6 +70,16 @@ async def test_an_error_of_the_provider_is_passed_on(
     error = caught.value
     assert (error.status_code, error.param, error.code) == (status, "messages", "its_own_code")
     assert "the words of the provider" in error.message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_provider_says_of_our_key_is_not_for_callers(sdk: Sdk, task: str, stream: bool) -> None:
+    """A 401 is about the gateway's own key, and providers quote parts of it: the status passes, the words do not."""
+    said = {"message": "Incorrect API key provided: sk-our***key", "code": "invalid_api_key"}
+    with pytest.raises(openai.AuthenticationError) as caught:
+        await sdk.ask(**chat({"do": "status", "status": 401, "error": said, "tag": task}), stream=stream)
+    assert "sk-our" not in str(caught.value)
+    assert "the gateway's own key" in caught.value.message
 
 
 async def test_a_rate_limit_of_the_provider_keeps_its_retry_after(sdk: Sdk, task: str) -> None:

@@ -14,7 +14,7 @@ from negawatt.call import Call, Request, Saved
 from negawatt.config import Coalesce as Settings
 from negawatt.config import RequestClass
 from negawatt.errors import UpstreamBroken
-from negawatt.keys import Identified, key_of
+from negawatt.keys import Identified, key_of, missing_scope
 from negawatt.pipeline import Handler
 from negawatt.reply import Burst, Reply, Wire
 
@@ -81,10 +81,9 @@ class Coalesce:
             words = call.hints.cache_control.lower()
             if "no-cache" in words or "no-store" in words:
                 return "the caller wants an answer of its own"
-        if policy is not None and policy.personal and call.scope.user is None:
-            return "the class is personal and the call names no user"
-        if policy is not None and policy.needs_corpus_version and call.scope.corpus_version is None:
-            return "the class needs a corpus version and the call has none"
+        missing = missing_scope(policy, call.scope)
+        if missing is not None:
+            return missing
         if when == "always" or (policy is not None and policy.cache == "always"):
             return None
         if when == "deterministic" and not self._wire.deterministic(call.request):

@@ -16,7 +16,7 @@ from negawatt.config import ExactCache as Settings
 from negawatt.config import RequestClass
 from negawatt.economics.usage import Usage
 from negawatt.errors import InvalidRequest, StoreError
-from negawatt.keys import Identified, key_of
+from negawatt.keys import Identified, key_of, missing_scope
 from negawatt.pipeline import Background, Handler
 from negawatt.reply import Reply, Wire
 from negawatt.stores import Store
@@ -109,10 +109,9 @@ class ExactCache:
         when = self._settings.when if policy is None or policy.cache is None else policy.cache
         if when == "never":
             return _Plan(reason="not for this class")
-        if policy is not None and policy.personal and call.scope.user is None:
-            return _Plan(reason="the class is personal and the call names no user")
-        if policy is not None and policy.needs_corpus_version and call.scope.corpus_version is None:
-            return _Plan(reason="the class needs a corpus version and the call has none")
+        missing = missing_scope(policy, call.scope)
+        if missing is not None:
+            return _Plan(reason=missing)
         if when == "deterministic" and not self._wire.deterministic(call.request):
             return _Plan(reason="not deterministic: temperature is not 0")
         if call.hints.cache_control is None:

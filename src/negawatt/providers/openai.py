@@ -90,7 +90,12 @@ class OpenAICompatible:
         body = await download.read()
         if len(body) > _MAX_ERROR_BYTES or not _is_object(body):
             body = b""  # a proxy's page, or nothing: ours takes its place
-        return UpstreamStatus(download.status, body, _passed_on(download), provider=self.name)
+        error = UpstreamStatus(download.status, body, _passed_on(download), provider=self.name)
+        if download.status == 401:
+            # About our key, not the caller's, and providers quote parts of it: not for the caller to read.
+            error.body = b""
+            error.message = f"{self.name} refused the gateway's own key; whoever runs the gateway has to mend that"
+        return error
 
     def _body(self, request: Request, target: Target) -> bytes:
         changes: dict[str, Any] = {}
