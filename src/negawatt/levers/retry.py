@@ -23,6 +23,7 @@ from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 
 NAME = "retry"
+_EARLY_S = 0.002  # an event loop's timer may wake a moment early; who asked for a second gets a whole one
 # 529 is what Anthropic says when overloaded, 498 Groq's capacity.
 _AGAIN = frozenset({408, 409, 429, 498, 500, 502, 503, 504, 529})
 # The target answered, and said that the request is wrong: another target would say the same.
@@ -148,7 +149,9 @@ class Retry:
         asked_s = retry_after_s(error.headers, self._clock.time()) if isinstance(error, UpstreamStatus) else None
         if asked_s is None:
             return pause_s
-        return None if asked_s > settings.max_backoff_s else asked_s + self._rng.uniform(0, settings.backoff_s / 4)
+        if asked_s > settings.max_backoff_s:
+            return None
+        return asked_s + _EARLY_S + self._rng.uniform(0, settings.backoff_s / 4)
 
 
 def _retryable(error: UpstreamError) -> bool:
