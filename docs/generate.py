@@ -130,7 +130,10 @@ def meanings_of(group: str, names: list[str]) -> Mapping[str, str]:
 
 def providers_table() -> str:
     """Return the rows of the provider table."""
-    lines = ["| name | base URL | key variable | header | streamed usage asked for | priced as |", "| --- " * 6 + "|"]
+    lines = [
+        "| name | base URL | speaks | key variable | header | streamed usage asked for | priced as |",
+        "| --- " * 7 + "|",
+    ]
     for row in ROWS.values():
         url = f"`{row.base_url}`" if row.base_url else "yours"
         key = f"`{row.key_env}`" if row.key_env else "none"
@@ -138,7 +141,7 @@ def providers_table() -> str:
         # The same rule as `negawatt.catalogue.price_ids`.
         priced = "the model's name" if row.local and row.base_url is None else f"`{row.priced_as or row.name}`"
         usage = "yes" if row.usage_in_stream else "no"
-        lines.append(f"| `{row.name}` | {url} | {key} | {header} | {usage} | {priced} |")
+        lines.append(f"| `{row.name}` | {url} | {', '.join(row.protocols)} | {key} | {header} | {usage} | {priced} |")
     return "\n".join(lines)
 
 

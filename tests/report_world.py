@@ -26,7 +26,8 @@ def a_row(i: int = 0, **changes: Any) -> Outcome:
     """Return the row of an answered call of 100 input and 50 output tokens for 0.001 dollars and 3.6 J, in 1 s."""
     row: dict[str, Any] = {
         "id": f"call-{i}", "received_at": START + i, "tenant": "default", "user_id": None, "key_id": None,
-        "request_class": "default", "task_id": None, "session_id": None, "operation": "chat", "stream": False,
+        "request_class": "default", "task_id": None, "session_id": None, "operation": "chat",
+        "protocol": "chat", "stream": False,
         "request_model": "gpt-4o-mini", "response_model": "gpt-4o-mini", "provider": "openai", "ending": "answered",
         "status": 200, "error_type": None, "error_message": None, "cache": "miss", "holdout": False,
         "fingerprint": f"prompt-{i}", "attempts": 1, "input_tokens": 100, "output_tokens": 50, "cache_read_tokens": 0,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from negawatt.call import Request
 from negawatt.errors import InvalidRequest
 from negawatt.reply import Reply
-from negawatt.wire.chat import CHAT, ChatFolder, complete, identity, is_usage_only, sampled, wants_usage
+from negawatt.wire.chat import CHAT, ChatFolder, complete, identity, sampled, usage_only, wants_usage
 
 TEXT = st.text(max_size=40)
 SCALAR = st.one_of(st.none(), st.booleans(), st.integers(-1000, 1000), st.floats(-1e6, 1e6), TEXT)
@@ -208,7 +208,7 @@ def test_garbage_never_stops_a_fold(chunks: list[dict[str, Any]]):
     assert isinstance(CHAT.text_of(whole), str)
     assert CHAT.complete(whole) in (True, False)
     for chunk in chunks:
-        assert CHAT.is_usage_only({**chunk, "usage": {"prompt_tokens": 1}}) in (True, False)
+        assert CHAT.usage_only({**chunk, "usage": {"prompt_tokens": 1}}) in (True, False)
 
 
 @settings(max_examples=200, deadline=None)
@@ -270,12 +270,12 @@ def test_an_answer_is_complete_when_every_choice_came_to_its_own_end(data: dict[
 def test_the_chunk_with_the_usage_is_recognised():
     """The one that `include_usage` adds, and the empty choice that some servers put into it."""
     usage = {"prompt_tokens": 1}
-    assert is_usage_only({"choices": [], "usage": usage})
-    assert is_usage_only({"choices": [{}], "usage": usage})
-    assert is_usage_only({"choices": [{"index": 0, "delta": {}}], "usage": usage})
-    assert not is_usage_only({"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": usage})
-    assert not is_usage_only({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage})
-    assert not is_usage_only({"choices": [], "usage": None})
+    assert usage_only({"choices": [], "usage": usage})
+    assert usage_only({"choices": [{}], "usage": usage})
+    assert usage_only({"choices": [{"index": 0, "delta": {}}], "usage": usage})
+    assert not usage_only({"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": usage})
+    assert not usage_only({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage})
+    assert not usage_only({"choices": [], "usage": None})
 
 
 GOOD: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}

@@ -13,7 +13,6 @@ from negawatt.config import LEVER_NAMES, Config, load_config, parse_config
 from negawatt.errors import ConfigError
 from negawatt.gateway import with_modes
 from negawatt.levers.admit import Keyring
-from negawatt.wire.chat import CHAT
 
 PROVIDER: dict[str, Any] = {"name": "openai"}
 MODEL: dict[str, Any] = {"name": "m", "provider": "openai"}
@@ -190,15 +189,15 @@ async def test_a_provider_that_cannot_be_opened_is_named(provider: dict[str, Any
     """Before anything is served; the secret itself is never in the message."""
     config = parse_config({"providers": [provider]})
     with pytest.raises(ConfigError) as caught:
-        open_providers(config, CHAT, environ)
+        open_providers(config, environ)
     assert caught.value.param == where
 
 
 async def test_a_provider_takes_its_key_from_the_environment():
     """And nothing that can be shown holds it."""
     config = parse_config({"providers": [{"name": "openai"}]})
-    opened = open_providers(config, CHAT, {"OPENAI_API_KEY": "sk-secret"})
-    assert ("authorization", "Bearer sk-secret") in opened["openai"]._headers  # type: ignore[attr-defined]
+    opened = open_providers(config, {"OPENAI_API_KEY": "sk-secret"})
+    assert ("authorization", "Bearer sk-secret") in opened["openai"]._always  # type: ignore[attr-defined]
     assert "sk-secret" not in repr(config)
     await opened["openai"].close()
 

@@ -105,7 +105,7 @@ async def test_read_only_reads_what_is_there_and_write_only_writes():
     async def through(access: Any) -> str:
         call, background = bare_call(), Background()
         lever = ExactCache(
-            Settings(access=access), {}, store=store, wire=CHAT, validate=lambda *_: None, clock=call.trail.clock,
+            Settings(access=access), {}, store=store, validate=lambda *_: None, clock=call.trail.clock,
             background=background,
         )  # fmt: skip
         reply = await lever(call, forward)

@@ -96,7 +96,7 @@ def test_scopes_never_share_an_entry():
         clock = bare_call().trail.clock
         background = Background()
         lever = ExactCache(
-            Settings(), {}, store=MemoryStore(clock), wire=CHAT, validate=lambda *_: None, clock=clock,
+            Settings(), {}, store=MemoryStore(clock), validate=lambda *_: None, clock=clock,
             background=background,
         )  # fmt: skip
         for first in (True, False):

@@ -16,17 +16,18 @@ FILE_LINES, BODY_LINES, PARAMETERS = 400, 50, 6
 # A room may import from itself, from the top-level values, and from these rooms.
 ROOMS = {
     "economics": set(),
-    "wire": set(),
+    "wire": {"economics"},
     "verify": set(),
     "stores": set(),
     "ledger": {"economics"},
-    "providers": {"wire", "economics"},
+    "translate": {"wire", "economics"},
+    "providers": {"wire", "economics", "translate"},
     "levers": {"economics", "ledger", "stores"},
     "proof": {"wire", "economics", "ledger", "providers", "verify"},
     "commands": {"wire", "economics", "ledger", "providers", "proof", "stores"},
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
-TOP = {"gateway", "http_head", "server", "serving", "cli", "registry", "catalogue"}
+TOP = {"gateway", "closing", "http_head", "server", "serving", "cli", "registry", "catalogue"}
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}
 

@@ -26,7 +26,7 @@ BASE: dict[str, Any] = {
 
 
 def key(request: dict[str, Any], scope: Scope | None = None) -> str:
-    return key_of(bare_call(request, scope=scope), CHAT)
+    return key_of(bare_call(request, scope=scope))
 
 
 def shuffled(value: Any, reverse: bool) -> Any:
@@ -182,13 +182,13 @@ def test_another_operation_has_another_key():
     """The same body sent to another endpoint is another call."""
 
     class Other:
-        operation = "embeddings"
+        name = "embeddings"
         identity = staticmethod(CHAT.identity)
 
-    assert key_of(bare_call(BASE), Other()) != key(BASE)
+    assert key_of(bare_call(BASE, wire=Other())) != key(BASE)
 
 
-LITERAL = "cecc9da4ab245bf7b1dfe1747f142adb7f00a35317d981c17ee9d82835fdaedd"
+LITERAL = "77709b0ddf518bd07d4bc6da5eec17a5134fbb40164ed43b38951f4ff53aa5b5"
 
 
 def test_the_key_is_the_same_after_a_restart():
@@ -198,9 +198,9 @@ def test_the_key_is_the_same_after_a_restart():
     code = (
         "from negawatt.call import *; from negawatt.keys import key_of; from negawatt.wire.chat import CHAT;"
         "from negawatt.clock import SystemClock;"
-        f"call = Call(id='x', request=Request({orjson.dumps(shuffled(BASE, True))!r}), trail=Trail(SystemClock()),"
+        f"call = Call(id='x', wire=CHAT, request=Request({orjson.dumps(shuffled(BASE, True))!r}), trail=Trail(SystemClock()),"
         "received_at=0, started=0, scope=Scope(tenant='acme', permissions='p', corpus_version='3'));"
-        "print(key_of(call, CHAT))"
+        "print(key_of(call))"
     )
     for seed in ("1", "2"):
         found = subprocess.run(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from negawatt.call import Request
 from negawatt.verify.schema import broken_contract
+from negawatt.wire.chat import CHAT
 
 JSON_OBJECT = {"type": "json_object"}
 
@@ -26,7 +27,8 @@ def verdict(contract: Any, *contents: Any, **message: Any) -> str | None:
     """Return what is said of an answer whose choices have *contents*."""
     fields = {} if contract is None else {"response_format": contract}
     choices = [{"index": i, "message": {"content": content, **message}} for i, content in enumerate(contents)]
-    return broken_contract(Request(data={"model": "m", "messages": [], **fields}), {"choices": choices})
+    asked = CHAT.contract(Request(data={"model": "m", "messages": [], **fields}))
+    return None if asked is None else broken_contract(asked, CHAT.answers({"choices": choices}))
 
 
 PERSON = schema(

@@ -116,6 +116,8 @@ class Fake:
     An empty script answers with *said*. *delay_s* passes before an answer begins, *every_s* between chunks.
     """
 
+    speaks = frozenset({"chat"})
+
     def __init__(self, said: str = "an answer", *, delay_s: float = 1.0, every_s: float = 0.1) -> None:
         self.said = said
         self.delay_s = delay_s
@@ -270,7 +272,7 @@ def bare_call(
     call = Call(
         id=f"call-{next(_ids)}", request=Request(data=chat() if request is None else request), trail=trail,
         received_at=clock.time(), started=clock.monotonic(), scope=scope or Scope(),
-        **{"targets": (Target("openai", MODEL, MODEL),), **fields},
+        **{"wire": CHAT, "targets": (Target("openai", MODEL, MODEL),), **fields},
     )  # fmt: skip
     trail.call = call
     return call

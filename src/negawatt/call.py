@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from negawatt.deadline import Deadline
     from negawatt.economics.accounts import Bill
     from negawatt.economics.usage import Usage
+    from negawatt.protocol import Wire
     from negawatt.reply import Reply
+
+Headers = tuple[tuple[str, str], ...]
 
 
 class Request:
@@ -101,6 +104,9 @@ class Caller(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     permissions: str = ""  # digest of the sorted permission names; "" when there are none
     models: frozenset[str] | None = None  # None: any
 
+    def may_use(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
 
 class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the caller said beside the body, in headers. All optional; none can loosen a policy."""
@@ -134,6 +140,7 @@ class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     user: str | None = None  # only for classes whose answers are personal
     corpus_version: str | None = None
     prompt_version: str | None = None
+    headers: Headers | None = None  # those of the caller that the provider obeys
 
 
 NO_HINTS = Hints()
@@ -251,11 +258,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request on its way down."""
 
     id: str
+    wire: Wire  # the protocol that its caller speaks
     request: Request
     trail: Trail
     received_at: float  # seconds since 1970, UTC
     started: float  # the clock's monotonic reading at the same moment
-    operation: str = "chat"  # OpenTelemetry gen_ai.operation.name
+    headers: Headers = ()  # the caller's, as far as they are for the provider
     body_bytes: int = 0  # as declared or as read; an oversize body is not read to its end
     hints: Hints = NO_HINTS
     caller: Caller | None = None
@@ -264,6 +272,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     deadline: Deadline | None = None
     targets: tuple[Target, ...] = ()
     shadow: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """True when the caller wants the answer in chunks."""
+        return self.wire.streams and self.request.stream
 
     def with_(self, **fields: Any) -> Call:
         """Return a copy with *fields* changed, and make it the newest one of its trail."""

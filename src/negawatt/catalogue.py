@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
-from negawatt.call import Target
+from negawatt.call import Headers, Target
 from negawatt.config import Config, Model
 from negawatt.config import Provider as Settings
 from negawatt.errors import ConfigError
@@ -94,11 +93,9 @@ def price_ids(config: Config) -> dict[str, str | None]:
     return ids
 
 
-def open_providers(config: Config, wire: Any, environ: Mapping[str, str]) -> dict[str, Provider]:
+def open_providers(config: Config, environ: Mapping[str, str]) -> dict[str, Provider]:
     """Open the providers of *config*. Raises `ConfigError` that names the entry and what is missing."""
-    return {
-        settings.name: _open(settings, f"providers[{i}]", wire, environ) for i, settings in enumerate(config.providers)
-    }
+    return {settings.name: _open(settings, f"providers[{i}]", environ) for i, settings in enumerate(config.providers)}
 
 
 def _kind(settings: Settings) -> str:
@@ -109,10 +106,10 @@ def _kind(settings: Settings) -> str:
     return settings.name if settings.name in ROWS else "openai-compatible"
 
 
-def _open(settings: Settings, where: str, wire: Any, environ: Mapping[str, str]) -> Provider:
+def _open(settings: Settings, where: str, environ: Mapping[str, str]) -> Provider:
     kind = _kind(settings)
     if kind in ("recorded", "modelled"):
-        return open_stand_in(settings.name, settings.url or f"{kind}:", wire, f"{where}.url")
+        return open_stand_in(settings.name, settings.url or f"{kind}:", f"{where}.url")
     row = ROWS.get(kind)
     if row is None:
         known = ", ".join([*ROWS, "recorded", "modelled"])
@@ -122,35 +119,34 @@ def _open(settings: Settings, where: str, wire: Any, environ: Mapping[str, str])
         raise ConfigError(f"{where}.base_url: {kind} needs the address of your own server", param=f"{where}.base_url")
     headers = _key_header(settings, row, where, environ)
     try:
-        return _over_http(settings, row, base_url, headers, wire)
+        return _over_http(settings, row, base_url, headers)
     except ConfigError as error:
         raise ConfigError(f"{where}.base_url: {error.message}", param=f"{where}.base_url") from error
 
 
-def _over_http(
-    settings: Settings, row: Row, base_url: str, headers: tuple[tuple[str, str], ...], wire: Any
-) -> Provider:
-    from negawatt.providers.openai import OpenAICompatible
+def _over_http(settings: Settings, row: Row, base_url: str, headers: Headers) -> Provider:
+    from negawatt.providers.http_api import HttpApi
     from negawatt.providers.transport import Limits, Timeouts, open_transport
 
-    return OpenAICompatible(
+    return HttpApi(
         settings.name,
         base_url,
         transport=open_transport(
             settings.transport, limits=Limits(max_connections=settings.max_connections), ca_file=settings.ca_file
         ),
-        wire=wire,
+        speaks=row.protocols if settings.protocols is None else settings.protocols,
         timeouts=Timeouts(
             connect_s=settings.connect_timeout_s,
             first_byte_s=settings.first_byte_timeout_s,
             idle_s=settings.idle_timeout_s,
         ),
         headers=(*headers, *settings.headers.items()),
+        default_headers=tuple(row.headers.items()),
         usage_in_stream=row.usage_in_stream,
     )
 
 
-def _key_header(settings: Settings, row: Row, where: str, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _key_header(settings: Settings, row: Row, where: str, environ: Mapping[str, str]) -> Headers:
     variable = settings.key_env or row.key_env
     if variable is None or (settings.key_env is None and settings.base_url is not None and variable not in environ):
         return ()
@@ -161,16 +157,16 @@ def _key_header(settings: Settings, row: Row, where: str, environ: Mapping[str, 
     return ((row.key_header, value),)
 
 
-def open_stand_in(name: str, url: str, wire: Any, where: str) -> Provider:
+def open_stand_in(name: str, url: str, where: str) -> Provider:
     """Open ``recorded:FILE`` or ``modelled:?a=0.3&b=0.02``. Raises `ConfigError` or `InputError`."""
     scheme, _, rest = url.partition(":")
     if scheme == "recorded" and rest:
         from negawatt.providers.recorded import Recorded
         from negawatt.providers.recording import Recording
 
-        return Recorded(name, Recording.load(Path(rest.removeprefix("//"))), wire)
+        return Recorded(name, Recording.load(Path(rest.removeprefix("//"))))
     if scheme == "modelled":
         from negawatt.providers.modelled import Modelled
 
-        return Modelled.of(name, rest.removeprefix("//").removeprefix("?"), wire)
+        return Modelled.of(name, rest.removeprefix("//").removeprefix("?"))
     raise ConfigError(f"{where}: {url!r} is neither recorded:FILE nor modelled:?a=SECONDS&b=SECONDS", param=where)

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from negawatt.errors import ConfigError
 
+Protocol = Literal["chat", "responses", "messages", "count_tokens", "embeddings", "rerank", "completions"]
 Mode = Literal["off", "shadow", "canary", "on"]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -56,6 +57,7 @@ class Economics(_Section, frozen=True):
 
 class Cache(_Section, frozen=True):
     store: str = "memory://?max_bytes=268435456"
+    vary: tuple[str, ...] = ()  # headers of requests, beside the vendors' own, that can change an answer
 
 
 class Lever(_Section, frozen=True):
@@ -115,6 +117,7 @@ class Provider(_Section, frozen=True):
     models: tuple[str, ...] = ("*",)
     priced_as: str | None = None  # provider id in the price table, where it differs
     headers: dict[str, str] = {}
+    protocols: tuple[Protocol, ...] | None = None  # that it speaks; default: what its kind is known to speak
     connect_timeout_s: Positive = 10.0
     first_byte_timeout_s: Positive = 300.0
     idle_timeout_s: Positive = 120.0

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from negawatt.call import NO_HINTS, Call, Hints, Request, Trail
+from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
@@ -37,6 +37,7 @@ from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
 from negawatt.pipeline import Background, Pipeline, Step
+from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
 from negawatt.registry import LEDGERS, STORES, open_backend
@@ -44,6 +45,7 @@ from negawatt.reply import Reply
 from negawatt.stores import Store
 from negawatt.verify.schema import broken_contract
 from negawatt.wire.chat import CHAT
+from negawatt.wire.wires import WIRES
 
 log = logging.getLogger(__name__)
 
@@ -79,22 +81,22 @@ class Gateway:
         self._rng = rng
         self._providers = providers
         self._models: tuple[float, list[str]] | None = None
-        levers, counter = config.levers, Counter(providers, CHAT)
+        levers, counter = config.levers, Counter(providers, WIRES)
         cache = ExactCache(
-            levers.exact_cache, config.classes, store=store, wire=CHAT, validate=broken_contract, clock=clock,
+            levers.exact_cache, config.classes, store=store, validate=broken_contract, clock=clock,
             background=self.background,
         )  # fmt: skip
 
         # The levers, in the one order that they have. The others of the design have their place marked.
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content)
-        self.admit = Admit(config, wire=CHAT, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms)
+        self.admit = Admit(config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms)
         self.pipeline = Pipeline(
             [
                 # compose       the request takes its final meaning
                 # classify      names the class that every later lever is tuned by
                 # offload       the cheapest answer has no model
                 _step("exact_cache", cache, config),  # certain, microseconds
-                _step("coalesce", Coalesce(levers.coalesce, config.classes, CHAT), config),  # n equal calls cost one
+                _step("coalesce", Coalesce(levers.coalesce, config.classes), config),  # n equal calls cost one
                 # semantic_cache  a guess, so after certainty
                 # compress      after the caches, so that they key on the request as asked
                 # structure     the output contract
@@ -128,7 +130,7 @@ class Gateway:
         clock = clock or SystemClock()
         keyring = keyring or Keyring(config.keys, environ)
         accounts = open_accounts(config)
-        own_providers = open_providers(config, CHAT, environ) if providers is None else {}
+        own_providers = open_providers(config, environ) if providers is None else {}
         own_ledger: Ledger | None = None
         store: Store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", clock)
         try:
@@ -152,13 +154,26 @@ class Gateway:
             if own_ledger is not None:
                 own_ledger.close()
 
-    def new_call(self, body: bytes, hints: Hints = NO_HINTS, *, body_bytes: int | None = None) -> Call:
-        """Return the call that *body* makes. *body_bytes* is its true size where it was not read to its end."""
+    def new_call(
+        self,
+        body: bytes,
+        hints: Hints = NO_HINTS,
+        *,
+        wire: Wire = CHAT,
+        headers: Headers = (),
+        body_bytes: int | None = None,
+    ) -> Call:
+        """Return the call that *body* makes in the protocol *wire*. *headers* are for the provider.
+
+        *body_bytes* is its true size where it was not read to its end.
+        """
         now = self.clock.time()
         trail = Trail(self.clock)
         trail.holdout = self.config.holdout.share > 0 and self._rng.random() < self.config.holdout.share
         call = Call(
             id=f"nw-{int(now * 1e6):x}{self._rng.getrandbits(32):08x}",
+            wire=wire,
+            headers=headers,
             request=Request(body),
             trail=trail,
             received_at=now,
@@ -209,9 +224,17 @@ class Gateway:
 
     async def chat(self, request: Mapping[str, Any], hints: Hints = NO_HINTS) -> dict[str, Any]:
         """Answer one Chat Completions request, whole. Raises `NegawattError`."""
+        return await self.ask("chat", request, hints)
+
+    async def ask(self, protocol: str, request: Mapping[str, Any], hints: Hints = NO_HINTS) -> dict[str, Any]:
+        """Answer one request of *protocol* (a name in `negawatt.wire.wires.WIRES`), whole. Raises `NegawattError`."""
+        wire = WIRES.get(protocol)
+        if wire is None:
+            known = ", ".join(WIRES)
+            raise InvalidRequest(f"protocol: there is no protocol {protocol!r}; known: {known}", param="protocol")
         if request.get("stream"):
             raise InvalidRequest("stream: this method answers whole; use `handle` to stream", param="stream")
-        reply = await self.handle(self.new_call(orjson.dumps(request), hints))
+        reply = await self.handle(self.new_call(orjson.dumps(request), hints, wire=wire))
         try:
             late = "the call's deadline passed in the middle of its answer"
             await (reply.whole() if reply.deadline is None else reply.deadline.hold(reply.whole(), late))

@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 
 from negawatt.call import Call, Hints
+from negawatt.call import Headers as Passed
 from negawatt.errors import CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
 from negawatt.levers.meter import cache_of
+from negawatt.protocol import Spoken
 from negawatt.reply import Reply
 
 Message = MutableMapping[str, Any]
@@ -34,12 +36,21 @@ _HINTS = {
     b"x-api-key": "key",
     b"api-key": "key",
 }
+# Headers that end here: they are about this connection, the caller's own key, browser or machine, or about us.
+_OURS = frozenset({
+    b"accept", b"accept-encoding", b"accept-language", b"connection", b"content-encoding", b"content-type", b"cookie",
+    b"dnt", b"expect", b"forwarded", b"host", b"keep-alive", b"openai-organization", b"openai-project", b"pragma",
+    b"priority", b"proxy-authorization", b"proxy-connection", b"referer", b"te", b"trailer", b"transfer-encoding",
+    b"upgrade", b"upgrade-insecure-requests", b"user-agent", b"via", b"x-real-ip",
+})  # fmt: skip
+_OURS_BEGIN = (b"x-negawatt-", b"x-stainless-", b"sec-", b"x-forwarded-", b":")
+_MOST_PASSED = 64
 
 
 class Head:
     """What a request's headers say."""
 
-    __slots__ = ("allowed", "asked", "cross_site", "declared", "hints", "origin")
+    __slots__ = ("allowed", "anthropic", "asked", "cross_site", "declared", "hints", "origin", "passed", "wire")
 
     def __init__(self, hints: Hints, declared: int | None, origin: str | None, *, cross_site: bool) -> None:
         self.hints = hints
@@ -48,11 +59,15 @@ class Head:
         self.cross_site = cross_site
         self.allowed = False  # the page may call: the server's word
         self.asked = b""  # headers that the page would like to send
+        self.passed: Passed = ()  # what is for the provider
+        self.anthropic = False  # the caller expects answers in the form of that API
+        self.wire: Spoken | None = None  # the protocol of the path
 
     @classmethod
     def of(cls, headers: Headers) -> Head:
         found: dict[str, str] = {}
         declared, origin, cross_site, asked = None, None, False, b""
+        passed: list[tuple[str, str]] = []
         for name, value in headers:
             if name in _HINTS:
                 if value:
@@ -69,8 +84,13 @@ class Head:
                 cross_site = value in (b"cross-site", b"same-site")
             elif name == b"access-control-request-headers":
                 asked = value
+            elif name not in _OURS and not name.startswith(_OURS_BEGIN) and len(passed) < _MOST_PASSED:
+                passed.append((name.decode("latin-1"), value.decode("latin-1")))
         head = cls(Hints(**found), declared, origin, cross_site=cross_site)
         head.asked = asked
+        if passed:
+            head.passed = tuple(passed)
+            head.anthropic = any(name == "anthropic-version" for name, _ in passed)
         return head
 
 
@@ -139,7 +159,7 @@ def preflight_headers(origin: str, asked: bytes) -> Headers:
 
 
 async def send_error(send: Send, error: BaseException, call: Call | None, head: Head | None) -> None:
-    """Answer with *error*, in the shape of the OpenAI API; a provider's own error goes on as it came."""
+    """Answer with *error*, in the words of the path's protocol; a provider's own error goes on as it came."""
     status, body = status_of(error), b""
     headers: Headers = [JSON]
     if isinstance(error, UpstreamStatus):
@@ -155,7 +175,8 @@ async def send_error(send: Send, error: BaseException, call: Call | None, head: 
         headers.append((b"x-negawatt-call-id", call.id.encode()))
     if head is not None and head.allowed and head.origin is not None:
         headers += origin_headers(head.origin)
-    await send_body(send, status, headers, body or orjson.dumps(body_of(error)))
+    say = body_of if head is None or head.wire is None else head.wire.error_body
+    await send_body(send, status, headers, body or orjson.dumps(say(error)))
 
 
 async def send_json(send: Send, status: int, value: Any) -> None:

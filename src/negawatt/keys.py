@@ -8,36 +8,29 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import orjson
 
 from negawatt.call import Call, Request, Scope
 from negawatt.config import RequestClass
+from negawatt.protocol import Identified
 
-VERSION = b"1"  # counts up when the same call would get another key
-
-
-class Identified(Protocol):
-    """What the keys must know of a protocol."""
-
-    operation: str
-
-    def identity(self, request: Request) -> dict[str, Any]: ...
+VERSION = b"2"  # counts up when the same call would get another key
 
 
 def request_digest(request: Request, wire: Identified) -> bytes:
     """Return the SHA-256 of the request's canonical form; it is made once for each request."""
     if request.digest is None:
         canonical = Request.canonical(wire.identity(request), sort=True)
-        request.digest = hashlib.sha256(wire.operation.encode() + b"\0" + canonical).digest()
+        request.digest = hashlib.sha256(wire.name.encode() + b"\0" + canonical).digest()
     return request.digest
 
 
-def key_of(call: Call, wire: Identified) -> str:
+def key_of(call: Call) -> str:
     """Return the key of *call*: 64 hexadecimal digits."""
-    return hashlib.sha256(_scope_bytes(call.scope) + request_digest(call.request, wire)).hexdigest()
+    return hashlib.sha256(_scope_bytes(call.scope) + request_digest(call.request, call.wire)).hexdigest()
 
 
 @lru_cache(maxsize=10_000)

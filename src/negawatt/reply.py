@@ -7,13 +7,14 @@ by iterating over bursts of chunks; whoever needs to know how it ended asks to b
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import orjson
 
 from negawatt.deadline import Deadline
 from negawatt.errors import UpstreamProtocolError
+from negawatt.protocol import Folded, Folder
 
 log = logging.getLogger(__name__)
 
@@ -65,32 +66,6 @@ class Source(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Folder(Protocol):
-    """Gathers chunks into the whole body that they stand for."""
-
-    @property
-    def complete(self) -> bool:
-        """True when every part that was begun has ended."""
-        ...
-
-    @property
-    def faithful(self) -> bool:
-        """True when unfolding the result would give an equal answer."""
-        ...
-
-    def add(self, data: dict[str, Any]) -> None: ...
-
-    def result(self) -> dict[str, Any]: ...
-
-
-class Wire(Protocol):
-    """What a Reply must know of its protocol."""
-
-    def folder(self) -> Folder: ...
-
-    def unfold(self, whole: dict[str, Any]) -> list[dict[str, Any]]: ...
-
-
 class Reply:
     """What came back for a call. Read it once, then `close` it."""
 
@@ -103,6 +78,7 @@ class Reply:
         "_first",
         "_folder",
         "_read",
+        "_readers",
         "_source",
         "_told",
         "_wire",
@@ -117,7 +93,7 @@ class Reply:
     )  # fmt: skip
 
     def __init__(
-        self, wire: Wire, *, body: bytes | None = None, source: Source | None = None, folder: Folder | None = None
+        self, wire: Folded, *, body: bytes | None = None, source: Source | None = None, folder: Folder | None = None
     ) -> None:
         """Give *body*, or *source*. *folder*: one that somebody else feeds with the same chunks."""
         self._wire = wire
@@ -130,6 +106,7 @@ class Reply:
         self._read = False
         self._ended = False
         self._callbacks: list[Callable[[Reply], None]] = []
+        self._readers: list[Callable[[Reply], None]] | None = []  # None: they have been told
         self._told = False
         self.status = 200
         self.headers: dict[str, str] = {}  # of the provider, worth passing on
@@ -223,6 +200,7 @@ class Reply:
                     self._folder.add(chunk.data)
         except StopAsyncIteration:
             self.finished = self._folder is not None and self._folder.complete
+            self._tell_readers()
             raise
         except Exception as error:
             self.error = error
@@ -241,6 +219,17 @@ class Reply:
             callback(self)
         else:
             self._callbacks.append(callback)
+
+    def on_read(self, callback: Callable[[Reply], None]) -> None:
+        """Have *callback* called once, when all of it has been read, or it has ended before: the sooner of the two.
+
+        What the answer cost is known by then, though its caller may not have the last of it yet. A whole body has
+        been read from the start. Same rules as for `on_end`.
+        """
+        if self._body is not None or self._readers is None:
+            callback(self)
+        else:
+            self._readers.append(callback)
 
     async def close(self) -> None:
         """Let go of everything the reply holds; an unfinished one cancels what it came from. Safe to repeat."""
@@ -261,9 +250,18 @@ class Reply:
             self._ended = True
             self._run_callbacks()
 
+    def _tell_readers(self) -> None:
+        readers, self._readers = self._readers, None
+        self._call(readers or ())
+
     def _run_callbacks(self) -> None:
+        if self._readers is not None:
+            self._tell_readers()
         callbacks, self._callbacks = self._callbacks, []
         self._told = True
+        self._call(callbacks)
+
+    def _call(self, callbacks: Iterable[Callable[[Reply], None]]) -> None:
         for callback in callbacks:
             try:
                 callback(self)

@@ -8,32 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
-
-import orjson
+from urllib.parse import unquote, urlsplit
 
 from negawatt.call import Call
+from negawatt.closing import Closing
 from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import (
     DeadlineExceeded,
     MethodNotAllowed,
+    ModelNotFound,
     NegawattError,
     NotFound,
     PermissionDenied,
     RequestTimeout,
     UpstreamBroken,
-    body_of,
+    UpstreamError,
 )
 from negawatt.gateway import Gateway
 from negawatt.http_head import Head, Receive, Send, answer_headers, preflight_headers, send_error, send_json
-from negawatt.reply import Chunk, Reply
-from negawatt.wire.chat import CHAT
-from negawatt.wire.sse import DONE, event, events
+from negawatt.protocol import Wire
+from negawatt.reply import Reply
+from negawatt.wire.wires import WIRES
 
 log = logging.getLogger(__name__)
 
+_MODEL_PATH = re.compile(r"(?:/v1)?/models/(.+)")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # How long an answer may take before we look whether its caller is still there. Looking costs a task; most hits and
 # quick answers are done by then.
@@ -49,11 +52,9 @@ class Server:
         self._gateway = gateway
         self._settings = gateway.config.server
         self._routes: dict[tuple[str, str], Callable[[Head, Receive, Send], Awaitable[None]]] = {}
-        for path, method, handler in (
-            ("/chat/completions", "POST", self._chat),
-            ("/models", "GET", self._models),
-        ):
-            self._routes[method, path] = self._routes[method, f"/v1{path}"] = handler
+        for wire in WIRES.values():
+            self._routes["POST", wire.path] = self._routes["POST", f"/v1{wire.path}"] = partial(self._call, wire)
+        self._routes["GET", "/models"] = self._routes["GET", "/v1/models"] = self._models
         self._routes["GET", "/healthz"] = self._healthz
         self._routes["GET", "/readyz"] = self._readyz
         self._paths = {path for _, path in self._routes}
@@ -66,16 +67,19 @@ class Server:
         try:
             if head.origin is not None or head.cross_site:
                 self._refuse_strangers(head)
-            if handler is None:
-                await self._elsewhere(scope, head, send)
-            else:
+            if handler is not None:
                 await handler(head, receive, send)
+            elif scope["method"] == "GET" and (found := _MODEL_PATH.fullmatch(scope["path"])):
+                await self._model(found[1], head, send)
+            else:
+                await self._elsewhere(scope, head, send)
         except NegawattError as error:
             await send_error(send, error, None, head)
 
     # -- routes ------------------------------------------------------------------------------------------------
 
-    async def _chat(self, head: Head, receive: Receive, send: Send) -> None:
+    async def _call(self, wire: Wire, head: Head, receive: Receive, send: Send) -> None:
+        head.wire = wire
         guard = _Guard(receive, self._gateway.alarms, self._settings.body_timeout_s)
         call: Call | None = None
         reply: Reply | None = None
@@ -83,10 +87,12 @@ class Server:
             body = await self._read(head, receive)
             if body is None:
                 return
-            call = self._gateway.new_call(body, head.hints, body_bytes=None if body else head.declared)
+            call = self._gateway.new_call(
+                body, head.hints, wire=wire, headers=head.passed, body_bytes=None if body else head.declared
+            )
             guard.reading = False
             reply = await self._gateway.handle(call)
-            streams = call.trail.call is not None and call.trail.call.request.stream
+            streams = call.trail.call is not None and call.trail.call.streams
             sending = (self._send_stream if streams else self._send_whole)(call, reply, head, send)
             if reply.deadline is None or not (streams or reply.streamed):
                 await sending  # a body that is there already goes out in one piece, and waits for nobody
@@ -125,18 +131,28 @@ class Server:
 
     async def _send_stream(self, call: Call, reply: Reply, head: Head, send: Send) -> None:
         request = call.trail.call.request if call.trail.call is not None else call.request
-        usage_wanted = CHAT.wants_usage(request)
-        async for burst in reply:
-            data = [c.raw for c in burst if usage_wanted or not _usage_only(c)]
-            if call.trail.first_byte is None:
-                call.trail.first_byte = call.trail.clock.monotonic()
-                headers = answer_headers(call, reply, head, None)
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-            if data:
-                await send({"type": "http.response.body", "body": events(data), "more_body": True})
-        if not reply.finished:
-            raise reply.error or UpstreamBroken("the answer broke off before its end")
-        await send({"type": "http.response.body", "body": event(DONE)})
+        wire = call.wire
+        closing = Closing(wire, usage_wanted=wire.wants_usage(request))
+        error: NegawattError | None = None
+        try:
+            async for burst in reply:
+                chunks = closing.take(burst)
+                if call.trail.first_byte is None:
+                    call.trail.first_byte = call.trail.clock.monotonic()
+                    headers = answer_headers(call, reply, head, None)
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                if chunks:
+                    await send({"type": "http.response.body", "body": wire.frame(chunks), "more_body": True})
+        except UpstreamError as broken:
+            error = broken
+        if error is None and (not reply.finished or call.trail.first_byte is None):
+            error = UpstreamBroken("the answer broke off before its end")
+        if error is not None:
+            held = closing.rest(call)
+            if held and call.trail.first_byte is not None:  # what had come before it broke is theirs
+                await send({"type": "http.response.body", "body": wire.frame(held), "more_body": True})
+            raise error
+        await send({"type": "http.response.body", "body": wire.frame(closing.rest(call)) + wire.end})
 
     async def _fail(self, error: Exception, call: Call | None, reply: Reply | None, head: Head, send: Send) -> None:
         """Tell the caller of *error*: in the stream, without saying that it is done, if the status has left."""
@@ -145,22 +161,36 @@ class Server:
         if call is None or call.trail.first_byte is None:
             await send_error(send, error, call, head)
             return
-        said = send({"type": "http.response.body", "body": event(orjson.dumps(body_of(error)))})
+        said = send({"type": "http.response.body", "body": call.wire.error_event(error)})
         try:
             await Deadline(self._gateway.alarms, _LAST_WORD_S).hold(said, _LATE)
         except DeadlineExceeded:
             log.debug("call %s: its caller does not read; hung up", call.id)
 
     async def _models(self, head: Head, receive: Receive, send: Send) -> None:
+        names = await self._names(head)
+        if head.anthropic:
+            data = [_anthropic_model(name) for name in names]
+            ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
+            await send_json(send, 200, {"data": data, "has_more": False, **ends})
+            return
+        models = [model for name in names if (model := self._described(name)) is not None]
+        await send_json(send, 200, {"object": "list", "data": models})
+
+    async def _model(self, name: str, head: Head, send: Send) -> None:
+        name = unquote(name)
+        model = self._described(name) if self._gateway.keyring.caller(head.hints.key).may_use(name) else None
+        if model is None:
+            raise ModelNotFound(f"model: no provider here serves {name[:200]!r}", param="model")
+        await send_json(send, 200, _anthropic_model(name) if head.anthropic else model)
+
+    async def _names(self, head: Head) -> list[str]:
         caller = self._gateway.keyring.caller(head.hints.key)
-        names = await self._gateway.models()
-        names = [name for name in names if caller.models is None or name in caller.models]
-        data = [
-            {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}
-            for name in names
-            if (targets := self._gateway.catalogue.targets(name))
-        ]
-        await send_json(send, 200, {"object": "list", "data": data})
+        return [name for name in await self._gateway.models() if caller.may_use(name)]
+
+    def _described(self, name: str) -> dict[str, Any] | None:
+        targets = self._gateway.catalogue.targets(name)
+        return {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider} if targets else None
 
     async def _healthz(self, head: Head, receive: Receive, send: Send) -> None:
         await send_json(send, 200, {"status": "ok"})
@@ -226,8 +256,8 @@ class Server:
         raise PermissionDenied(message, param="origin")
 
 
-def _usage_only(chunk: Chunk) -> bool:
-    return b'"usage"' in chunk.raw and CHAT.is_usage_only(chunk.data)
+def _anthropic_model(name: str) -> dict[str, Any]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
 
 
 class _Guard:

@@ -17,7 +17,6 @@ from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway, open_accounts
 from negawatt.levers.admit import Keyring
 from negawatt.server import Server
-from negawatt.wire.chat import CHAT
 
 if TYPE_CHECKING:
     import uvicorn
@@ -43,7 +42,7 @@ def dry_run(config: Config) -> None:
     refuse_open_doors(config)
     Keyring(config.keys, os.environ)
     open_accounts(config)
-    open_providers(config, CHAT, os.environ)
+    open_providers(config, os.environ)
 
 
 def bind(config: Config) -> socket.socket:

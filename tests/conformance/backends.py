@@ -26,9 +26,9 @@ def outcome(call_id: str = "nw-1", **fields: Any) -> Outcome:
     """Return a row with something in every column."""
     row: dict[str, Any] = {
         "id": call_id, "received_at": EPOCH, "tenant": "acme", "user_id": "u", "key_id": "k", "request_class": "faq",
-        "task_id": "t", "session_id": "s", "operation": "chat", "stream": True, "request_model": "m",
-        "response_model": "m-1", "provider": "openai", "ending": "answered", "status": 200, "error_type": None,
-        "error_message": None, "cache": "miss", "holdout": False, "fingerprint": "ab" * 32, "attempts": 1,
+        "task_id": "t", "session_id": "s", "operation": "chat", "protocol": "chat", "stream": True,
+        "request_model": "m", "response_model": "m-1", "provider": "openai", "ending": "answered", "status": 200,
+        "error_type": None, "error_message": None, "cache": "miss", "holdout": False, "fingerprint": "ab" * 32, "attempts": 1,
         "input_tokens": 100, "output_tokens": 20, "cache_read_tokens": 0, "cache_write_tokens": 0,
         "reasoning_tokens": 5, "usage_basis": "measured", "baseline_input_tokens": 100, "baseline_output_tokens": 20,
         "cost_pusd": 27_000_000, "baseline_cost_pusd": 27_000_000, "price_source": "genai-prices",

@@ -36,6 +36,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     task_id: str | None
     session_id: str | None
     operation: str
+    protocol: str  # that its caller spoke
     stream: bool | None
     request_model: str | None
     response_model: str | None
@@ -85,6 +86,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     permissions: str | None = None  # digest
     corpus_version: str | None = None
     prompt_version: str | None = None
+    key_headers: str | None = None  # JSON: [[name, value]]
 
 
 FIELDS: tuple[str, ...] = Outcome.__struct_fields__

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from negawatt.call import Call, Caller, Hints, Request, Scope, Target
+from negawatt.call import Call, Caller, Headers, Hints, Scope, Target
 from negawatt.config import Config, Key
 from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import (
@@ -25,12 +25,7 @@ from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 
 ANYONE = Caller()
-
-
-class Checked(Protocol):
-    """What admission must know of the protocol."""
-
-    def check(self, request: Request) -> None: ...
+_VENDORS = ("anthropic-", "openai-", "cohere-", "x-goog-")  # of headers that choose a version or a beta
 
 
 class Catalogue(Protocol):
@@ -97,15 +92,13 @@ def permissions_digest(names: tuple[str, ...] | list[str]) -> str:
 class Admit:
     """Turns a stranger's bytes into a call with a caller, a class, a scope, a deadline and targets."""
 
-    def __init__(
-        self, config: Config, *, wire: Checked, keyring: Callers, catalogue: Catalogue, alarms: Alarms
-    ) -> None:
+    def __init__(self, config: Config, *, keyring: Callers, catalogue: Catalogue, alarms: Alarms) -> None:
         self._alarms = alarms
         self._server = config.server
         self._classes = config.classes
-        self._wire = wire
         self._keyring = keyring
         self._catalogue = catalogue
+        self._vary = frozenset(name.lower() for name in config.cache.vary)
         self._in_flight = 0
 
     @property
@@ -115,7 +108,7 @@ class Admit:
     async def __call__(self, call: Call, forward: Handler) -> Reply:
         call = call.with_(caller=self._keyring.caller(call.hints.key))  # known from here on: the row names them
         self._check_size(call)
-        self._wire.check(call.request)
+        call.wire.check(call.request)
         call = self._admitted(call)
         if self._in_flight >= self._server.max_in_flight:
             raise RateLimited(f"{self._in_flight} calls are in flight already; try again shortly")
@@ -143,7 +136,7 @@ class Admit:
         if call.hints.user is not None:
             caller = msgspec.structs.replace(caller, user=call.hints.user)
         model = call.request.model
-        if caller.models is not None and model not in caller.models:
+        if not caller.may_use(model):
             raise PermissionDenied(f"model: this key may not use {model!r}", param="model")
         targets = self._catalogue.targets(model)
         if not targets:
@@ -156,7 +149,7 @@ class Admit:
         return call.with_(
             caller=caller,
             request_class=name,
-            scope=self._scope(caller, name, call.hints),
+            scope=self._scope(caller, name, call),
             targets=targets,
             deadline=Deadline(self._alarms, self._seconds(call.hints)),
         )
@@ -171,7 +164,8 @@ class Admit:
             raise InvalidRequest(message, param="x-negawatt-class")
         return name
 
-    def _scope(self, caller: Caller, name: str, hints: Hints) -> Scope:
+    def _scope(self, caller: Caller, name: str, call: Call) -> Scope:
+        hints = call.hints
         policy = self._classes.get(name)
         permissions = caller.permissions
         if hints.permissions:  # the caller's own users' permissions: they divide further, they never join
@@ -182,7 +176,12 @@ class Admit:
             user=caller.user if policy is not None and policy.personal else None,
             corpus_version=hints.corpus_version,
             prompt_version=hints.prompt_version,
+            headers=self._obeyed(call.headers) if call.headers else None,
         )
+
+    def _obeyed(self, headers: Headers) -> Headers | None:
+        """Return those of *headers* that can change the answer: the vendors' own, and what the configuration names."""
+        return tuple([h for h in headers if h[0].startswith(_VENDORS) or h[0] in self._vary]) or None
 
     def _seconds(self, hints: Hints) -> float:
         most = self._server.deadline_s

@@ -8,35 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from negawatt.call import Call, Request, Saved
+from negawatt.call import Call, Saved
 from negawatt.config import Coalesce as Settings
 from negawatt.config import RequestClass
 from negawatt.errors import UpstreamBroken
-from negawatt.keys import Identified, key_of, missing_scope
+from negawatt.keys import key_of, missing_scope
 from negawatt.pipeline import Handler
-from negawatt.reply import Burst, Reply, Wire
+from negawatt.reply import Burst, Reply
 
 NAME = "coalesce"
 _MOST_BEHIND = 8
 
 
-class SharedWire(Wire, Identified, Protocol):
-    """What coalescing must know of the protocol."""
-
-    def deterministic(self, request: Request) -> bool: ...
-
-    def sampled(self, request: Request) -> bool: ...
-
-
 class Coalesce:
     """Keeps the flights that are under way, by key (`negawatt.keys`: never across tenants or permissions)."""
 
-    def __init__(self, settings: Settings, classes: Mapping[str, RequestClass], wire: SharedWire) -> None:
+    def __init__(self, settings: Settings, classes: Mapping[str, RequestClass]) -> None:
         self._settings = settings
         self._classes = classes
-        self._wire = wire
         self._flights: dict[tuple[str, bool], Flight] = {}
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
@@ -44,11 +35,11 @@ class Coalesce:
         if reason is not None:
             call.note(NAME, "bypass", reason)
             return await forward(call)
-        key = (key_of(call, self._wire), call.shadow)
+        key = (key_of(call), call.shadow)
         flight = self._flights.get(key)
         if flight is not None and flight.joinable:
             return await self._join(call, flight)
-        flight = Flight(call, self._wire, self._settings.max_buffer_bytes)
+        flight = Flight(call, self._settings.max_buffer_bytes)
         self._flights[key] = flight
         flight.on_over = lambda: self._forget(key, flight)
         flight.take_off(forward)
@@ -67,9 +58,7 @@ class Coalesce:
         if reply.streamed:
             boarded = clock.monotonic()
             reply.on_end(lambda ended: flight.add_wait(call, boarded))
-        reply.on_end(lambda ended: flight.credit(call))
-        if not reply.streamed:
-            flight.credit(call)
+        reply.on_read(lambda read: flight.credit(call))
         return reply
 
     def _objection(self, call: Call) -> str | None:
@@ -86,9 +75,9 @@ class Coalesce:
             return missing
         if when == "always" or (policy is not None and policy.cache == "always"):
             return None
-        if when == "deterministic" and not self._wire.deterministic(call.request):
+        if when == "deterministic" and not call.wire.deterministic(call.request):
             return "not deterministic: temperature is not 0"
-        if self._wire.sampled(call.request):
+        if call.wire.sampled(call.request):
             return "the caller asked for draws of its own"
         return None
 
@@ -100,10 +89,9 @@ class Coalesce:
 class Flight:
     """One call upstream, and those who wait for it."""
 
-    def __init__(self, call: Call, wire: Wire, max_buffer_bytes: int) -> None:
+    def __init__(self, call: Call, max_buffer_bytes: int) -> None:
         self.call = call  # the first caller's: its row bears the cost
         self.on_over: Any = None
-        self._wire = wire
         self._max_buffer_bytes = max_buffer_bytes
         self._task: asyncio.Task[Reply] | None = None
         self._origin: Reply | None = None
@@ -135,12 +123,12 @@ class Flight:
             self._leave()
             raise
         if not origin.streamed:
-            reply = Reply(self._wire, body=origin.body)
+            reply = Reply(self.call.wire, body=origin.body)
             reply._data = origin._data
         else:
             passenger = Passenger(self)
             self._passengers.add(passenger)
-            reply = Reply(self._wire, source=passenger, folder=origin.folder)
+            reply = Reply(self.call.wire, source=passenger, folder=origin.folder)
             reply.on_end(lambda _: self._passengers.discard(passenger))
         reply.status, reply.headers, reply.answered_by = origin.status, origin.headers, origin.answered_by
         reply.on_end(lambda _: self._leave())

@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from negawatt.call import Call, Request, Saved, Target
+from negawatt.call import Call, Saved, Target
 from negawatt.clock import Clock
 from negawatt.config import ExactCache as Settings
 from negawatt.config import RequestClass
 from negawatt.economics.usage import Usage
 from negawatt.errors import InvalidRequest, StoreError
-from negawatt.keys import Identified, key_of, missing_scope
+from negawatt.keys import key_of, missing_scope
 from negawatt.pipeline import Background, Handler
-from negawatt.reply import Reply, Wire
+from negawatt.protocol import Contract
+from negawatt.reply import Reply
 from negawatt.stores import Store
 
 log = logging.getLogger(__name__)
 NAME = "exact_cache"
 
 
-class CacheableWire(Wire, Identified, Protocol):
-    """What the cache must know of the protocol."""
-
-    def deterministic(self, request: Request) -> bool: ...
-
-    def complete(self, data: Mapping[str, Any]) -> bool: ...
-
-
 class Validator(Protocol):
-    """Says whether an answer keeps the contract that the request asked for."""
+    """Says why *answers* break *contract*; None when they keep it."""
 
-    def __call__(self, request: Request, data: Mapping[str, Any]) -> str | None: ...
+    def __call__(self, contract: Contract, answers: Sequence[str]) -> str | None: ...
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -67,13 +60,12 @@ _MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d+)\"?$")
 class ExactCache:
     """Keeps whole answers under the digest of everything that can change them (`negawatt.keys`)."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         settings: Settings,
         classes: Mapping[str, RequestClass],
         *,
         store: Store,
-        wire: CacheableWire,
         validate: Validator,
         clock: Clock,
         background: Background,
@@ -81,7 +73,6 @@ class ExactCache:
         self._settings = settings
         self._classes = classes
         self._store = store
-        self._wire = wire
         self._validate = validate
         self._clock = clock
         self._background = background
@@ -92,7 +83,7 @@ class ExactCache:
         if not plan.read and not plan.write:
             call.note(NAME, "bypass", plan.reason)
             return await forward(call)
-        key = key_of(call, self._wire)
+        key = key_of(call)
         if plan.read:
             entry = await self._find(call, key, plan)
             if entry is not None:
@@ -112,7 +103,7 @@ class ExactCache:
         missing = missing_scope(policy, call.scope)
         if missing is not None:
             return _Plan(reason=missing)
-        if when == "deterministic" and not self._wire.deterministic(call.request):
+        if when == "deterministic" and not call.wire.deterministic(call.request):
             return _Plan(reason="not deterministic: temperature is not 0")
         if call.hints.cache_control is None:
             return self._nothing_special
@@ -166,7 +157,7 @@ class ExactCache:
             )  # fmt: skip
         age_s = round(self._clock.time() - entry.stored_at, 3)
         call.note(NAME, "hit", saved=saved, detail={"age_s": age_s})
-        reply = Reply(self._wire, body=entry.body)
+        reply = Reply(call.wire, body=entry.body)
         reply.answered_by = NAME
         return reply
 
@@ -192,11 +183,12 @@ class ExactCache:
         target = _origin(call, reply)[0]
         if (target.provider, target.model) != (call.targets[0].provider, call.targets[0].model):
             return "answered by a fallback"
-        if not self._wire.complete(reply.data):
+        if not call.wire.complete(reply.data):
             return "not every choice came to its end"
         if not reply.faithful:
             return "it cannot be streamed again without loss"
-        return self._validate(call.request, reply.data)
+        contract = call.wire.contract(call.request)
+        return None if contract is None else self._validate(contract, call.wire.answers(reply.data))
 
     async def _put(self, call: Call, key: str, value: bytes, *, again: bool) -> None:
         policy = self._classes.get(call.request_class)

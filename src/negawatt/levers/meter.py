@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -40,9 +41,13 @@ class Meter:
             raise
         trail.reply = reply
         reply.on_end(lambda ended: trail.end(_ending(ended, trail), status=ended.status, error=ended.error))
-        if not reply.streamed:
-            trail.bill = self._accounts.bill(trail, call.received_at)
+        reply.on_read(partial(self._settle, call))
         return reply
+
+    def _settle(self, call: Call, reply: Reply) -> None:
+        """Work out what the call comes to, unless an attempt outlasts it: others may still read what it pays for."""
+        if all(attempt.ended is not None for attempt in call.trail.attempts):
+            call.trail.bill = self._accounts.bill(call.trail, call.received_at)
 
     def _write(self, trail: Trail) -> None:
         call = trail.call
@@ -70,8 +75,9 @@ class Meter:
             request_class=call.request_class,
             task_id=hints.task,
             session_id=hints.session,
-            operation=call.operation,
-            stream=call.request.stream if checked else None,
+            operation=call.wire.operation,
+            protocol=call.wire.name,
+            stream=call.streams if checked else None,
             request_model=call.request.model if checked else None,
             response_model=_response_model(trail, last, bill),
             provider=None if last is None else last.target.provider,
@@ -95,6 +101,7 @@ class Meter:
             permissions=call.scope.permissions or None,
             corpus_version=call.scope.corpus_version,
             prompt_version=call.scope.prompt_version,
+            key_headers=None if call.scope.headers is None else _encode(call.scope.headers).decode(),
         )
 
     def _amounts(self, bill: Bill, trail: Trail, overhead_s: float) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def arm_configs(config: Config, arms: Sequence[str]) -> dict[str, Config]:
 
 
 def _stand_in(url: str) -> Recorded | Modelled:
-    provider = open_stand_in("replayed", url, CHAT, "provider")
+    provider = open_stand_in("replayed", url, "provider")
     assert isinstance(provider, (Recorded, Modelled))
     return provider
 
@@ -251,7 +251,7 @@ def _provider_rows(stand_in: Recorded | Modelled) -> tuple[Provider, ...]:
 def _providers(config: Config, stand_in: Recorded | Modelled) -> Mapping[str, Any]:
     own = stand_in
     if isinstance(stand_in, Recorded):
-        own = Recorded(stand_in.name, stand_in.recording.fresh(), CHAT)
+        own = Recorded(stand_in.name, stand_in.recording.fresh())
     return {provider.name: own for provider in config.providers}
 
 

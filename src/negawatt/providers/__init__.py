@@ -1,7 +1,8 @@
-"""Providers: whoever answers a call. One small protocol, one adapter for everything that speaks OpenAI's."""
+"""Providers: whoever answers a call. One small protocol; one adapter for everything that speaks over HTTP."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from negawatt.call import Call, Target
@@ -10,6 +11,11 @@ from negawatt.reply import Reply
 
 class Provider(Protocol):
     """Answers calls. Raises `negawatt.errors.UpstreamError` when it cannot."""
+
+    @property
+    def speaks(self) -> Collection[str]:
+        """The names of the protocols that it takes; calls in another are translated first."""
+        ...
 
     async def ask(self, call: Call, target: Target) -> Reply:
         """Return the answer of *target* to *call*, whole or streamed as the request asks; it may be read once."""

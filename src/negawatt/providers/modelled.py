@@ -14,7 +14,7 @@ from negawatt.call import Call, Request, Target
 from negawatt.economics.tokens import estimate_request_tokens
 from negawatt.errors import ConfigError
 from negawatt.providers.pace import Paced
-from negawatt.reply import Reply, Wire
+from negawatt.reply import Reply
 
 _DEFAULT_OUTPUT_TOKENS = 128
 
@@ -26,14 +26,15 @@ class Modelled:
     those in the request's ``metadata`` (``input_tokens``, ``output_tokens``), else the output limit and an estimate.
     """
 
-    def __init__(self, name: str, wire: Wire, *, a_s: float = 0.3, b_s: float = 0.02) -> None:
+    speaks = frozenset({"chat"})  # other protocols are translated
+
+    def __init__(self, name: str, *, a_s: float = 0.3, b_s: float = 0.02) -> None:
         self.name = name
         self.a_s = a_s
         self.b_s = b_s
-        self._wire = wire
 
     @classmethod
-    def of(cls, name: str, query: str, wire: Wire) -> Modelled:
+    def of(cls, name: str, query: str) -> Modelled:
         """Return the provider that *query* describes: ``a=0.3&b=0.02``, in seconds. Raises `ConfigError`."""
         values = dict(parse_qsl(query, keep_blank_values=True))
         numbers: dict[str, float] = {"a": 0.3, "b": 0.02}
@@ -46,7 +47,7 @@ class Modelled:
                 numbers[key] = -1.0
             if not 0 <= numbers[key] < 3600:
                 raise ConfigError(f"modelled: {key}={text!r} is not a number of seconds from 0 to 3600", param="url")
-        return cls(name, wire, a_s=numbers["a"], b_s=numbers["b"])
+        return cls(name, a_s=numbers["a"], b_s=numbers["b"])
 
     async def ask(self, call: Call, target: Target) -> Reply:
         request = call.request
@@ -58,7 +59,8 @@ class Modelled:
         if input_tokens is None:
             input_tokens = estimate_request_tokens(request.get("messages"), request.get("tools"))
         body = self._body(call, target, input_tokens, output_tokens)
-        return await Paced(self._wire, self.a_s, self.a_s + self.b_s * output_tokens).reply(body, stream=request.stream)
+        paced = Paced(call.wire, self.a_s, self.a_s + self.b_s * output_tokens)
+        return await paced.reply(body, stream=call.streams)
 
     def _body(self, call: Call, target: Target, input_tokens: int, output_tokens: int) -> dict[str, Any]:
         digest = hashlib.sha256(call.request.body).hexdigest()[:16]

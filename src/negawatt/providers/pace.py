@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
-from negawatt.reply import Burst, Chunk, Reply, Wire
+from negawatt.protocol import Folded
+from negawatt.reply import Burst, Chunk, Reply
 
 
 class Paced:
     """An answer whose first chunk comes after *first_chunk_s* and whose end comes after *duration_s* seconds."""
 
-    def __init__(self, wire: Wire, first_chunk_s: float, duration_s: float) -> None:
+    def __init__(self, wire: Folded, first_chunk_s: float, duration_s: float) -> None:
         self._wire = wire
         self._first_chunk_s = min(first_chunk_s, duration_s)
         self._duration_s = duration_s

@@ -8,24 +8,25 @@ from negawatt.call import Call, Target
 from negawatt.errors import NotRecorded
 from negawatt.providers.pace import Paced
 from negawatt.providers.recording import Recording
-from negawatt.reply import Reply, Wire
+from negawatt.reply import Reply
 
 
 class Recorded:
     """Answers from *recording*, after as long as the answer took then."""
 
-    def __init__(self, name: str, recording: Recording, wire: Wire) -> None:
+    speaks = frozenset({"chat"})  # other protocols are translated
+
+    def __init__(self, name: str, recording: Recording) -> None:
         self.name = name
         self.recording = recording
-        self._wire = wire
 
     async def ask(self, call: Call, target: Target) -> Reply:
         asked: dict[str, Any] = {**call.request.data, "model": target.model}
         found = self.recording.lookup(asked)
         if found is None:
             raise NotRecorded(f"the recording has no answer of {target.model!r} to these messages")
-        paced = Paced(self._wire, found.first_chunk_s, found.duration_s)
-        reply = await paced.reply(dict(found.response), stream=call.request.stream)
+        paced = Paced(call.wire, found.first_chunk_s, found.duration_s)
+        reply = await paced.reply(dict(found.response), stream=call.streams)
         reply.usage_basis = found.usage_basis
         return reply
 

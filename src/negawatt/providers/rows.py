@@ -1,4 +1,4 @@
-"""The table of OpenAI-compatible providers, read from ``rows.toml``."""
+"""The table of providers over HTTP, read from ``rows.toml``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     base_url: str | None = None
     key_env: str | None = None
     key_header: str = "authorization"
+    protocols: tuple[str, ...] = ("chat", "completions", "embeddings", "rerank")
+    headers: dict[str, str] = {}  # sent where the caller says nothing else
     usage_in_stream: bool = True
     priced_as: str | None = None
     local: bool = False

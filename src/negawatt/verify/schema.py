@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from negawatt.call import Request
+from negawatt.protocol import Contract
 
 
-def broken_contract(request: Request, data: Mapping[str, Any]) -> str | None:
-    """Return why the whole answer *data* breaks the request's ``response_format``, None when it keeps it."""
-    contract = request.get("response_format")
-    if not isinstance(contract, Mapping) or contract.get("type") not in ("json_object", "json_schema"):
-        return None
-    for choice in data.get("choices") or ():
-        message = choice.get("message") or {}
-        if message.get("tool_calls") or message.get("refusal"):
-            continue
+def broken_contract(contract: Contract, answers: Sequence[str]) -> str | None:
+    """Return why one of *answers* breaks *contract*, None when all of them keep it."""
+    for answer in answers:
         try:
-            value = orjson.loads(message.get("content") or "")
+            value = orjson.loads(answer)
         except orjson.JSONDecodeError:
             return "the answer is not the JSON that was asked for"
-        problem = _problem(contract, value)
+        problem = _problem(contract.schema, value)
         if problem is not None:
             return problem
     return None
 
 
-def _problem(contract: Mapping[str, Any], value: Any) -> str | None:
-    if contract["type"] == "json_object":
-        return None if isinstance(value, dict) else "the answer is not the JSON object that was asked for"
-    described = contract.get("json_schema")
-    schema = described.get("schema") if isinstance(described, Mapping) else None
+def _problem(schema: Any, value: Any) -> str | None:
     if schema is None:
-        return None
+        return None if isinstance(value, dict) else "the answer is not the JSON object that was asked for"
     validator = _validator(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
     if validator is None:
         return "the schema that was asked for is not a valid one"

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from negawatt.call import Request
-from negawatt.errors import InvalidRequest
+from negawatt.economics.usage import Usage, usage_from_chat
+from negawatt.errors import body_of
+from negawatt.protocol import Contract, Prompt, Wire
+from negawatt.wire.common import (
+    DONE_EVENT,
+    as_object,
+    as_objects,
+    check_shape,
+    data_events,
+    error_of,
+    identity_without,
+    openai_error_event,
+)
 from negawatt.wire.merge import Unfaithful, join, merge_into, own, plain
 
 _COMPLETE_REASONS = frozenset({"stop", "tool_calls", "function_call"})
@@ -51,21 +62,7 @@ class _ChatRequest(msgspec.Struct):
 
 def check(request: Request) -> None:
     """Raise `InvalidRequest`, naming the field, unless *request* can be acted on."""
-    try:
-        msgspec.convert(request.data, _ChatRequest)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error)) from error
-
-
-def _explained(text: str) -> InvalidRequest:
-    what, _, where = text.partition(" - at `$")
-    where = where.rstrip("`").removeprefix(".")
-    missing = re.search(r"missing required field `(\w+)`", what)
-    if missing:
-        where = f"{where}.{missing[1]}" if where else missing[1]
-        return InvalidRequest(f"{where}: this field is required", param=where)
-    what = what.replace("`", "").replace("str", "string").replace("array", "list")
-    return InvalidRequest(f"{where or 'body'}: {what[0].lower()}{what[1:]}", param=where or None)
+    check_shape(request, _ChatRequest)
 
 
 def deterministic(request: Request) -> bool:
@@ -80,11 +77,7 @@ def sampled(request: Request) -> bool:
 
 def identity(request: Request) -> dict[str, Any]:
     """Return what can change the answer: every field but those of `NOT_IN_KEY`; null is absent, 1.0 is 1."""
-    kept = {name: value for name, value in request.data.items() if value is not None and name not in NOT_IN_KEY}
-    for name, value in kept.items():
-        if type(value) is float and value.is_integer() and abs(value) < 2**53:
-            kept[name] = int(value)
-    return kept
+    return identity_without(request, NOT_IN_KEY)
 
 
 def wants_usage(request: Request) -> bool:
@@ -93,11 +86,65 @@ def wants_usage(request: Request) -> bool:
     return isinstance(options, Mapping) and options.get("include_usage") is True
 
 
-def is_usage_only(data: Mapping[str, Any]) -> bool:
+def with_usage(request: Request) -> Request:
+    """Return *request* with ``stream_options.include_usage`` set: without it a stream cannot be billed."""
+    if wants_usage(request):
+        return request
+    return request.replace(stream_options={**(request.get("stream_options") or {}), "include_usage": True})
+
+
+def usage_only(data: Mapping[str, Any]) -> bool:
     """True for the last chunk, which carries the usage and nothing for the reader."""
     if not data.get("usage"):
         return False
-    return all(not c.get("delta") and not c.get("finish_reason") for c in _objects(data.get("choices")))
+    return all(not c.get("delta") and not c.get("finish_reason") for c in as_objects(data.get("choices")))
+
+
+def closing(data: Mapping[str, Any]) -> bool:
+    """True for a chunk that brings the usage when nothing more is said: alone, or beside a finish reason."""
+    if not data.get("usage"):
+        return False
+    choices = as_objects(data.get("choices"))
+    return any(c.get("finish_reason") for c in choices) or not any(c.get("delta") for c in choices)
+
+
+def last(data: Mapping[str, Any]) -> bool:
+    """False: only ``[DONE]`` ends the stream."""
+    return False
+
+
+def annotated(data: Mapping[str, Any], note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *data* with *note* under ``negawatt``, and the cost where OpenRouter's callers look: ``usage.cost``."""
+    if note.get("cost_usd") is None:
+        return {**data, "negawatt": note}
+    return {**data, "usage": {**as_object(data.get("usage")), "cost": note["cost_usd"]}, "negawatt": note}
+
+
+def prompt(request: Request) -> Prompt:
+    """Return the messages and tools as they stand: theirs is the form that tokens are counted in."""
+    return Prompt(messages=as_objects(request.get("messages")), tools=as_objects(request.get("tools")))
+
+
+def contract(request: Request) -> Contract | None:
+    """Return what ``response_format`` asks for."""
+    asked = as_object(request.get("response_format"))
+    if asked.get("type") == "json_object":
+        return Contract(None)
+    if asked.get("type") != "json_schema":
+        return None
+    schema = as_object(asked.get("json_schema")).get("schema")
+    return Contract({} if schema is None else schema)
+
+
+def answers(data: Mapping[str, Any]) -> list[str]:
+    """Return the content of each choice that neither refuses nor calls a tool."""
+    messages = [as_object(choice.get("message")) for choice in as_objects(data.get("choices"))]
+    return [str(m.get("content") or "") for m in messages if not m.get("tool_calls") and not m.get("refusal")]
+
+
+def usage(data: Mapping[str, Any]) -> Usage | None:
+    """Return the ``usage`` block."""
+    return usage_from_chat(data.get("usage"))
 
 
 def complete(data: Mapping[str, Any]) -> bool:
@@ -112,24 +159,15 @@ def complete(data: Mapping[str, Any]) -> bool:
 def text_of(data: Mapping[str, Any]) -> str:
     """Return everything a whole answer says, tool calls included, as one text."""
     parts: list[str] = []
-    for choice in _objects(data.get("choices")):
-        message = _object(choice.get("message"))
+    for choice in as_objects(data.get("choices")):
+        message = as_object(choice.get("message"))
         for name in ("reasoning_content", "reasoning", "content", "refusal"):
             if isinstance(message.get(name), str):
                 parts.append(message[name])
-        for tool_call in _objects(message.get("tool_calls")):
-            function = _object(tool_call.get("function"))
+        for tool_call in as_objects(message.get("tool_calls")):
+            function = as_object(tool_call.get("function"))
             parts.append(f"{function.get('name', '')}{function.get('arguments', '')}")
     return "\n".join(parts)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """Return *value*, or an empty object in place of anything else: answers are not always what they should be."""
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _unnumbered(calls: list[Any]) -> list[Any]:
@@ -141,7 +179,7 @@ def _unnumbered(calls: list[Any]) -> list[Any]:
 
 
 def _place(entry: Any) -> int:
-    index = _object(entry).get("index")
+    index = as_object(entry).get("index")
     return index if isinstance(index, int) else 0
 
 
@@ -213,18 +251,34 @@ class ChatFolder:
 
 
 class Chat:
-    """The Chat Completions protocol, as a `negawatt.reply.Wire`."""
+    """The Chat Completions protocol, as a `negawatt.protocol.Wire`."""
 
+    name = "chat"
     operation = "chat"
     path = "/chat/completions"
+    streams = True
+    billed = True
+    end = DONE_EVENT
+    annotated = staticmethod(annotated)
+    answers = staticmethod(answers)
     check = staticmethod(check)
+    closing = staticmethod(closing)
     complete = staticmethod(complete)
+    contract = staticmethod(contract)
     deterministic = staticmethod(deterministic)
+    error_body = staticmethod(body_of)
+    error_event = staticmethod(openai_error_event)
+    error_of = staticmethod(error_of)
+    frame = staticmethod(data_events)
     identity = staticmethod(identity)
-    is_usage_only = staticmethod(is_usage_only)
+    last = staticmethod(last)
+    prompt = staticmethod(prompt)
     sampled = staticmethod(sampled)
     text_of = staticmethod(text_of)
+    usage = staticmethod(usage)
+    usage_only = staticmethod(usage_only)
     wants_usage = staticmethod(wants_usage)
+    with_usage = staticmethod(with_usage)
 
     def folder(self) -> ChatFolder:
         return ChatFolder()
@@ -235,10 +289,10 @@ class Chat:
         head["object"] = "chat.completion.chunk"
         once = {n: v for n, v in whole.items() if n not in head and n not in ("choices", "usage", "object")}
         chunks: list[dict[str, Any]] = []
-        for choice in _objects(whole.get("choices")):
-            delta = dict(_object(choice.get("message")))
+        for choice in as_objects(whole.get("choices")):
+            delta = dict(as_object(choice.get("message")))
             if isinstance(delta.get("tool_calls"), list):
-                delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(_objects(delta["tool_calls"]))]
+                delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(as_objects(delta["tool_calls"]))]
             said = {name: value for name, value in choice.items() if name not in _NOT_IN_DELTA}
             index = choice.get("index", 0)
             chunks.append({**head, "choices": [{"index": index, "delta": delta, **said, "finish_reason": None}]})
@@ -252,4 +306,4 @@ class Chat:
         return chunks
 
 
-CHAT = Chat()
+CHAT: Wire = Chat()

@@ -1,33 +1,36 @@
-"""The adapter for every server that speaks OpenAI's Chat Completions."""
+"""The adapter for every model API over HTTP: what is special to a protocol is in its wire, to a vendor in its row."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Collection
 
 import orjson
 
-from negawatt.call import Call, Request, Target
+from negawatt.call import Call, Headers, Target
 from negawatt.errors import UpstreamBroken, UpstreamError, UpstreamProtocolError, UpstreamStatus
+from negawatt.protocol import Wire
 from negawatt.providers.transport import Download, Timeouts, Transport, Upload
 from negawatt.providers.transport import Target as Address
-from negawatt.reply import Burst, Chunk, Reply, Wire
+from negawatt.reply import Burst, Chunk, Reply
 from negawatt.wire.sse import DONE, EventParser
 
-# Of an upstream's headers, those that help its callers and tell them nothing of our key.
-_PASSED_ON = ("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms")
-_PASSED_ON_PREFIX = "x-ratelimit-"
+# Of an upstream's headers, those that are about its connection, its form or our account with it; callers get the rest.
+_KEPT_BACK = frozenset({
+    "access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods",
+    "access-control-allow-origin", "access-control-expose-headers", "access-control-max-age", "alt-svc",
+    "anthropic-organization-id", "cache-control", "connection", "content-encoding", "content-length", "content-type",
+    "date", "keep-alive", "location", "nel", "openai-organization", "openai-project", "proxy-authenticate",
+    "report-to", "server", "set-cookie", "strict-transport-security", "trailer", "transfer-encoding", "upgrade",
+    "vary", "via", "www-authenticate",
+})  # fmt: skip
+_OURS = "x-negawatt-"
+_MOST_HEADERS = 64
 _READ_OUT_S = 1.0
 _MAX_ERROR_BYTES = 256 * 1024
 
 
-class AskedWire(Wire, Protocol):
-    """What the adapter must know of the protocol."""
-
-    path: str
-
-
-class OpenAICompatible:
+class HttpApi:
     """Sends the caller's bytes on as they are, as far as the model name allows, and gives back what comes."""
 
     def __init__(  # noqa: PLR0913
@@ -36,22 +39,28 @@ class OpenAICompatible:
         base_url: str,
         *,
         transport: Transport,
-        wire: AskedWire,
         timeouts: Timeouts,
-        headers: tuple[tuple[str, str], ...] = (),
+        speaks: Collection[str],
+        headers: Headers = (),
+        default_headers: Headers = (),
         usage_in_stream: bool = True,
     ) -> None:
+        """*headers* are sent whatever the caller says, *default_headers* where the caller says nothing else."""
         self.name = name
+        self.speaks = frozenset(speaks)
         self._transport = transport
-        self._wire = wire
-        self._address = Address.parse(base_url.rstrip("/") + wire.path)
-        self._models_address = Address.parse(base_url.rstrip("/") + "/models")
+        self._base_url = base_url.rstrip("/")
+        self._addresses = {"/models": Address.parse(self._base_url + "/models")}
         self._timeouts = timeouts
-        self._headers = (("content-type", "application/json"), ("accept-encoding", "gzip, deflate"), *headers)
+        self._always = (("content-type", "application/json"), ("accept-encoding", "gzip, deflate"), *headers)
+        self._set = frozenset(header.lower() for header, _ in self._always)
+        self._defaults = default_headers
+        self._usual = (*self._always, *default_headers)
         self._usage_in_stream = usage_in_stream
 
     async def ask(self, call: Call, target: Target) -> Reply:
-        upload = Upload(self._address, self._body(call.request, target), "POST", self._headers)
+        always, extra = self._headers(call.headers)
+        upload = Upload(self._address(call.wire.path), self._body(call, target), "POST", always, extra)
         try:
             download = await self._transport.send(upload, timeout=self._timeouts)
         except UpstreamError as error:
@@ -59,7 +68,7 @@ class OpenAICompatible:
             raise
         kept = False
         try:
-            reply = await self._reply(call.request, download)
+            reply = await self._reply(call, download)
             kept = reply.streamed
             return reply
         except UpstreamError as error:
@@ -69,16 +78,34 @@ class OpenAICompatible:
             if not kept:
                 await download.close()
 
-    async def _reply(self, request: Request, download: Download) -> Reply:
+    def _address(self, path: str) -> Address:
+        address = self._addresses.get(path)
+        if address is None:
+            address = self._addresses[path] = Address.parse(self._base_url + path)
+        return address
+
+    def _headers(self, callers: Headers) -> tuple[Headers, Headers]:
+        """Return our own headers and, apart from them, those of the caller that ours do not settle."""
+        if not callers:
+            return self._usual, ()
+        passed = tuple([header for header in callers if header[0] not in self._set])
+        if not self._defaults:
+            return self._always, passed
+        said = {name for name, _ in passed}
+        return (*self._always, *[header for header in self._defaults if header[0] not in said]), passed
+
+    async def _reply(self, call: Call, download: Download) -> Reply:
         if download.status != 200:
             raise await self._refusal(download)
+        wire = call.wire
         media_type = download.headers.get("content-type", "")
-        if request.stream and not media_type.startswith("application/json"):
-            reply = Reply(self._wire, source=EventSource(download))
+        if call.streams and not media_type.startswith("application/json"):
+            reply = Reply(wire, source=EventSource(download, wire))
         else:
-            reply = Reply(self._wire, body=await download.read())
-            if "error" in reply.data and "choices" not in reply.data:
-                raise UpstreamBroken(f"the provider answered with an error: {_message(reply.data)}")
+            reply = Reply(wire, body=await download.read())
+            said = wire.error_of(reply.data)
+            if said is not None and not wire.complete(reply.data):
+                raise UpstreamBroken(f"the provider answered with an error: {said}")
         reply.headers = _passed_on(download)
         return reply
 
@@ -97,19 +124,17 @@ class OpenAICompatible:
             error.message = f"{self.name} refused the gateway's own key; whoever runs the gateway has to mend that"
         return error
 
-    def _body(self, request: Request, target: Target) -> bytes:
-        changes: dict[str, Any] = {}
+    def _body(self, call: Call, target: Target) -> bytes:
+        request = call.request
         if request.model != target.model:
-            changes["model"] = target.model
-        if request.stream and self._usage_in_stream:
-            options = request.get("stream_options") or {}
-            if options.get("include_usage") is not True:
-                # Without it a stream cannot be billed. The caller does not see the chunk that they did not ask for.
-                changes["stream_options"] = {**options, "include_usage": True}
-        return request.replace(**changes).body if changes else request.body
+            request = request.replace(model=target.model)
+        if call.streams and self._usage_in_stream:
+            # Without it a stream cannot be billed. Callers do not see the chunk that they did not ask for.
+            request = call.wire.with_usage(request)
+        return request.body
 
     async def models(self) -> list[str]:
-        upload = Upload(self._models_address, b"", "GET", self._headers)
+        upload = Upload(self._addresses["/models"], b"", "GET", self._usual)
         download = await self._transport.send(upload, timeout=self._timeouts)
         try:
             body = await download.read()
@@ -129,11 +154,14 @@ class OpenAICompatible:
 class EventSource:
     """The chunks of a streamed answer; a `negawatt.reply.Source` that is safe to cancel.
 
-    It ends when the provider says ``[DONE]`` or closes. Whether the answer was whole by then is for the fold to say.
+    It ends when the provider says ``[DONE]``, or what its protocol ends on, or closes. Whether the answer was whole
+    by then is for the fold to say.
     """
 
-    def __init__(self, download: Download) -> None:
+    def __init__(self, download: Download, wire: Wire) -> None:
         self._download = download
+        self._wire = wire
+        self._has_last = not wire.end  # a protocol without [DONE] has an event that says so
         self._pieces = download.__aiter__()
         self._parser = EventParser()
         self._over = False
@@ -173,21 +201,20 @@ class EventSource:
                 self._over = True
                 break
             chunk = Chunk(data)
-            if b'"error"' in data and isinstance(chunk.data.get("error"), (dict, str)):
-                raise UpstreamBroken(f"the provider broke off with an error: {_message(chunk.data)}")
+            if b'"error"' in data:
+                said = self._wire.error_of(chunk.data)
+                if said is not None:
+                    raise UpstreamBroken(f"the provider broke off with an error: {said}")
             chunks.append(chunk)
+            if self._has_last and self._wire.last(chunk.data):
+                self._over = True
+                break
         return chunks
 
     async def aclose(self) -> None:
         self._over = True
         if self._rest is None:
             await self._download.close()
-
-
-def _message(data: dict[str, Any]) -> str:
-    error = data.get("error")
-    message = error.get("message") if isinstance(error, dict) else error
-    return str(message)[:500]
 
 
 def _is_object(body: bytes) -> bool:
@@ -198,8 +225,8 @@ def _is_object(body: bytes) -> bool:
 
 
 def _passed_on(download: Download) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in download.headers.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIX)
-    }
+    found: dict[str, str] = {}
+    for name, value in download.headers.items():
+        if name not in _KEPT_BACK and not name.startswith(_OURS) and len(found) < _MOST_HEADERS:
+            found[name] = value
+    return found
