@@ -332,5 +332,38 @@ def test_a_ledger_of_another_schema_is_refused(path: Path):
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(InputError, match="schema 99; this version knows 1"):
+    with pytest.raises(InputError, match="schema 99; this version knows 2"):
         SqliteLedger(path)
+
+
+def test_a_ledger_of_an_older_version_is_brought_up_to_date(path: Path):
+    """Its rows stay, the new columns say nothing of them, and every protocol was chat then; reading is enough."""
+    older = [column for name, column in sql.COLUMNS.items() if name not in SINCE_2]
+    old = outcome("nw-old", response_id=None)
+    for touch in (lambda: None, lambda: SqliteLedger(path).close()):
+        path.unlink(missing_ok=True)
+        connection = sqlite3.connect(path)
+        connection.execute(f"CREATE TABLE outcome ({', '.join(older)})")
+        values = [getattr(old, name) for name in FIELDS if name not in SINCE_2]
+        connection.execute(f"INSERT INTO outcome VALUES ({', '.join('?' * len(values))})", values)
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+        connection.close()
+        touch()
+        assert list(read_rows(path)) == [old]
+        ledger = SqliteLedger(path)
+        ledger.append(outcome("nw-new", received_at=EPOCH + 1, response_id="r"))
+        assert [row.id for row in ledger.rows()] == ["nw-old", "nw-new"]
+        ledger.close()
+
+
+SINCE_2 = ("protocol", "key_headers", "response_id", "counted_input_tokens", "count_basis")
+
+
+def test_an_answer_is_found_by_its_id(ledger: Ledger):
+    """The newest call that a provider gave it to; nothing for an id that nobody was given."""
+    for i, name in enumerate(("a", "b", "a")):
+        ledger.append(outcome(f"nw-{i}", received_at=EPOCH + i, protocol="responses", response_id=name))
+    found = ledger.answered("a")
+    assert found is not None and found.id == "nw-2"
+    assert ledger.answered("c") is None

@@ -14,6 +14,7 @@ from negawatt.errors import InputError
 if TYPE_CHECKING:
     from negawatt.call import Request, Scope
     from negawatt.config import Config
+    from negawatt.protocol import Wire
 
 
 @click.group()
@@ -24,18 +25,21 @@ def cache() -> None:
 @cache.command()
 @click.argument("first")
 @click.argument("second")
+@click.option("--protocol", default="chat", show_default=True, help="That the files' requests are in.")
 @config_option
 @ledger_option
 @json_option
-def why(first: str, second: str, config_path: Path | None, ledger_path: Path | None, as_json: bool) -> None:
+def why(
+    first: str, second: str, protocol: str, config_path: Path | None, ledger_path: Path | None, as_json: bool
+) -> None:
     """Say why two requests are, or are not, the same to the cache.
 
-    FIRST and SECOND are files with a chat request each (JSON), or ids of calls in the ledger (nw-...): with
+    FIRST and SECOND are files with a request each (JSON), or ids of calls in the ledger (nw-...): with
     ledger.keep_content their requests are compared field by field, without it only their fingerprints.
     Exit code 0 when they are the same, 1 when they are not.
     """
     config = load(config_path)
-    sides = [_side(name, ledger_path, config) for name in (first, second)]
+    sides = [_side(name, protocol, ledger_path, config) for name in (first, second)]
     found = _differences(sides[0], sides[1])
     caution = [f"{name}: {reason}" for name, side in zip((first, second), sides, strict=True)
                if (reason := _not_cacheable(side, config)) is not None]  # fmt: skip
@@ -55,16 +59,19 @@ def why(first: str, second: str, config_path: Path | None, ledger_path: Path | N
 class _Side:
     """One of the two: a request with its scope, or only what the ledger knows of it."""
 
-    def __init__(self, request: Request | None, scope: Scope, row: Any = None) -> None:
+    def __init__(self, wire: Wire, request: Request | None, scope: Scope, row: Any = None) -> None:
+        self.wire = wire
         self.request = request
         self.scope = scope
         self.row = row
 
 
-def _side(name: str, ledger_path: Path | None, config: Config) -> _Side:
+def _side(name: str, protocol: str, ledger_path: Path | None, config: Config) -> _Side:
+    import orjson
+
     from negawatt.call import Request, Scope
     from negawatt.ledger.sqlite import read_content, read_rows
-    from negawatt.wire.chat import CHAT
+    from negawatt.wire.wires import WIRES
 
     if name.startswith("nw-") and not Path(name).exists():
         path = ledger_file(ledger_path, config)
@@ -79,25 +86,29 @@ def _side(name: str, ledger_path: Path | None, config: Config) -> _Side:
             user=row.user_id if policy is not None and policy.personal else None,
             corpus_version=row.corpus_version,
             prompt_version=row.prompt_version,
+            headers=None if row.key_headers is None else tuple(map(tuple, orjson.loads(row.key_headers))),
         )
-        return _Side(None if content is None else Request(content.request), scope, row)
+        return _Side(WIRES[row.protocol], None if content is None else Request(content.request), scope, row)
     try:
         request = Request(Path(name).read_bytes())
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
-    CHAT.check(request)
-    return _Side(request, Scope())
+    if protocol not in WIRES:
+        raise InputError(f"--protocol: there is no protocol {protocol!r}; known: {', '.join(WIRES)}")
+    WIRES[protocol].check(request)
+    return _Side(WIRES[protocol], request, Scope())
 
 
 def _differences(one: _Side, other: _Side) -> list[str]:
     from negawatt.keys import differences, request_digest
-    from negawatt.wire.chat import CHAT
 
+    if one.wire is not other.wire:
+        return [f"protocol: {one.wire.name}, and {other.wire.name}"]
     if one.request is not None and other.request is not None:
-        return differences((one.request, one.scope), (other.request, other.scope), CHAT)
+        return differences((one.request, one.scope), (other.request, other.scope), one.wire)
     found = []
     prints = [
-        side.row.fingerprint if side.request is None else request_digest(side.request, CHAT).hex()
+        side.row.fingerprint if side.request is None else request_digest(side.request, side.wire).hex()
         for side in (one, other)
     ]
     if None in prints:
@@ -112,8 +123,6 @@ def _differences(one: _Side, other: _Side) -> list[str]:
 
 
 def _not_cacheable(side: _Side, config: Config) -> str | None:
-    from negawatt.wire.chat import CHAT
-
     if side.request is None:
         return None
     name = "default" if side.row is None else side.row.request_class
@@ -121,7 +130,7 @@ def _not_cacheable(side: _Side, config: Config) -> str | None:
     when = config.levers.exact_cache.when if policy is None or policy.cache is None else policy.cache
     if when == "never":
         return f"not for the class {name}"
-    if when == "deterministic" and not CHAT.deterministic(side.request):
+    if when == "deterministic" and not side.wire.deterministic(side.request):
         return "temperature is not 0, so it is not deterministic"
     return None
 

@@ -87,6 +87,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     corpus_version: str | None = None
     prompt_version: str | None = None
     key_headers: str | None = None  # JSON: [[name, value]]
+    response_id: str | None = None  # as the provider named its answer
+    counted_input_tokens: int | None = None  # before the call, here
+    count_basis: str | None = None  # how
 
 
 FIELDS: tuple[str, ...] = Outcome.__struct_fields__

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from negawatt.ledger.outcome import FIELDS, Outcome
 
-VERSION = 1  # of the schema; kept in the file's user_version
+VERSION = 2  # of the schema; kept in the file's user_version
 
 _TYPES = {str: "TEXT", float: "REAL", int: "INTEGER", bool: "INTEGER"}
 
@@ -18,22 +18,29 @@ _TYPES = {str: "TEXT", float: "REAL", int: "INTEGER", bool: "INTEGER"}
 def _column(name: str, kind: Any) -> str:
     optional = get_origin(kind) in (Union, types.UnionType)
     base = next(arg for arg in get_args(kind) if arg is not type(None)) if optional else kind
-    return f"{name} {_TYPES[base]}{'' if optional else ' NOT NULL'}{' PRIMARY KEY' if name == 'id' else ''}"
+    required = "" if optional else " NOT NULL"
+    return f"{name} {_TYPES[base]}{required}{' PRIMARY KEY' if name == 'id' else ''}{_ELSE.get(name, '')}"
 
 
-_COLUMNS = ",\n    ".join(_column(name, kind) for name, kind in get_type_hints(Outcome).items())
+# What rows of before the column stand for, where it must say something.
+_ELSE = {"protocol": " DEFAULT 'chat'"}
+COLUMNS = {name: _column(name, kind) for name, kind in get_type_hints(Outcome).items()}
 
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS outcome (
-    {_COLUMNS}
-);
+TABLE = "CREATE TABLE IF NOT EXISTS outcome (\n    " + ",\n    ".join(COLUMNS.values()) + "\n);"
+HAS = "SELECT name FROM pragma_table_info('outcome')"
+REST = """
 CREATE INDEX IF NOT EXISTS outcome_received ON outcome (received_at);
+CREATE INDEX IF NOT EXISTS outcome_responses ON outcome (response_id) WHERE protocol = 'responses';
 CREATE TABLE IF NOT EXISTS content (
     call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB
 ) WITHOUT ROWID;
 """
 
 SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
+ANSWERED = f"""
+SELECT {', '.join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol = 'responses'
+ORDER BY received_at DESC LIMIT 1
+"""
 CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"
 COUNT = "SELECT count(*) FROM outcome"
 
@@ -53,7 +60,7 @@ def insert(rows: int) -> str:
     statement, and on a busy process each return to it can take milliseconds.
     """
     marks = f"({', '.join('?' * len(FIELDS))})"
-    return f"INSERT OR REPLACE INTO outcome VALUES {', '.join([marks] * rows)}"
+    return f"INSERT OR REPLACE INTO outcome ({', '.join(FIELDS)}) VALUES {', '.join([marks] * rows)}"
 
 
 def insert_contents(rows: int) -> str:

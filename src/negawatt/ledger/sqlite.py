@@ -72,6 +72,15 @@ class SqliteLedger:
         self.flush()
         return read_content(self._path, call_id)
 
+    def answered(self, response_id: str) -> Outcome | None:
+        self.flush()
+        connection = _reading(self._path)
+        try:
+            row = connection.execute(sql.ANSWERED, (response_id,)).fetchone()
+            return None if row is None else _outcome(row)
+        finally:
+            connection.close()
+
     def _run(self) -> None:
         while not self._closing:
             self._wake.wait(INTERVAL_S)
@@ -146,10 +155,10 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, sql.VERSION):
+        if version > sql.VERSION:
             raise InputError(f"{path}: this ledger has schema {version}; this version knows {sql.VERSION}")
-        connection.executescript(sql.SCHEMA)
-        connection.execute(f"PRAGMA user_version = {sql.VERSION}")
+        if version < sql.VERSION:
+            _bring_up_to_date(connection)
     except sqlite3.Error as error:
         connection.close()
         raise InputError(f"{path}: not a ledger, or it cannot be opened: {error}") from error
@@ -159,12 +168,33 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make the tables, or add the columns that an older version did not have; rows stay as they are."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(sql.TABLE)
+        has = {name for (name,) in connection.execute(sql.HAS)}
+        for name, column in sql.COLUMNS.items():
+            if name not in has:
+                connection.execute(f"ALTER TABLE outcome ADD COLUMN {column}")
+        for statement in sql.REST.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {sql.VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
 def _reading(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise InputError(f"{path}: there is no ledger here")
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0)
         connection.execute(sql.COUNT).fetchone()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if 0 < version < sql.VERSION:
+            _open(path).close()
     except sqlite3.Error as error:
         raise InputError(f"{path}: not a ledger, or it cannot be read: {error}") from error
     return connection

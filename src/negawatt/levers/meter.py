@@ -102,6 +102,7 @@ class Meter:
             corpus_version=call.scope.corpus_version,
             prompt_version=call.scope.prompt_version,
             key_headers=None if call.scope.headers is None else _encode(call.scope.headers).decode(),
+            response_id=_response_id(trail),
         )
 
     def _amounts(self, bill: Bill, trail: Trail, overhead_s: float) -> dict[str, Any]:
@@ -241,6 +242,18 @@ def _response_model(trail: Trail, last: Attempt | None, bill: Bill) -> str | Non
     if last is not None:
         return last.target.model
     return bill.spared[-1].model if bill.spared else None
+
+
+def _response_id(trail: Trail) -> str | None:
+    """Return the provider's id of its answer; what it paid for is named so in its exports."""
+    reply = trail.reply
+    if reply is None or reply.answered_by != "provider":
+        return None
+    try:
+        found = reply.data.get("id")
+    except NegawattError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _times(call: Call, trail: Trail) -> tuple[float, float, float, float]:
