@@ -17,7 +17,7 @@ import orjson
 from negawatt.call import Request, json_name
 from negawatt.config import convert
 from negawatt.errors import ConfigError, InputError, InvalidRequest
-from negawatt.wire import chat
+from negawatt.wire.wires import WIRES
 
 _T = TypeVar("_T")
 _GZIP = b"\x1f\x8b"
@@ -51,10 +51,13 @@ class Place(NamedTuple):
         except ConfigError as error:
             raise InputError(error.message, param=error.param) from error
 
-    def check_chat(self, data: dict[str, Any], field: str = "") -> None:
-        """Raise `InputError` unless *data*, found in *field*, is a chat request that the gateway would take."""
+    def check(self, data: dict[str, Any], protocol: str, field: str = "") -> None:
+        """Raise `InputError` unless *data*, found in *field*, is a request that the gateway would take."""
+        wire = WIRES.get(protocol)
+        if wire is None:
+            raise self.error(f"there is no protocol {protocol!r}; known: {', '.join(WIRES)}", "protocol")
         try:
-            chat.check(Request(data=data))
+            wire.check(Request(data=data))
         except InvalidRequest as error:
             prefix = f"{field}." if field else ""
             raise InputError(f"{self}: {prefix}{error.message}", param=f"{prefix}{error.param or ''}") from error

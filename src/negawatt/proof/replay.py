@@ -35,7 +35,7 @@ from negawatt.providers.modelled import Modelled
 from negawatt.providers.recorded import Recorded
 from negawatt.reply import Reply
 from negawatt.verify.exact import matches
-from negawatt.wire.chat import CHAT
+from negawatt.wire.wires import WIRES
 
 ARMS = ("none", "all", "leave-one-out")
 Progress = Callable[[int], None]
@@ -58,6 +58,7 @@ class _Anyone:
     """Every tenant of a trace may ask; the key that its calls carry is the tenant's name."""
 
     open = True
+    divided = False
 
     def caller(self, secret: str | None) -> Caller:
         return Caller(tenant=secret or "default")
@@ -80,7 +81,7 @@ class _Arm:
             key=entry.tenant, request_class=entry.request_class, task=entry.task, user=entry.user,
             permissions=entry.permissions, corpus_version=entry.corpus_version, session=entry.session,
         )  # fmt: skip
-        call = self._gateway.new_call(orjson.dumps(entry.request), hints)
+        call = self._gateway.new_call(orjson.dumps(entry.request), hints, wire=WIRES[entry.protocol])
         self._ids[index] = call.id
         reply: Reply | None = None
         try:
@@ -116,8 +117,9 @@ class _Judge:
     def __call__(self, entry: TraceEntry, reply: Reply) -> bool | None:
         if not reply.finished:
             return False
-        text = CHAT.text_of(reply.data)
-        verdict = None if self._recording is None else self._recording.verdict(entry.request, text)
+        text = WIRES[entry.protocol].text_of(reply.data)
+        known = self._recording
+        verdict = None if known is None else known.verdict(entry.request, text, entry.protocol)
         if verdict is None and entry.expected is not None:
             return matches(entry.expected, text)
         return verdict
@@ -259,7 +261,7 @@ def _cluster(entry: TraceEntry) -> str:
     from negawatt.call import Request
     from negawatt.keys import request_digest
 
-    return request_digest(Request(data=entry.request), CHAT).hex()
+    return request_digest(Request(data=entry.request), WIRES[entry.protocol]).hex()
 
 
 def _described(plan: Plan, stand_in: Recorded | Modelled, arms: list[ArmRun], spent: Mapping[str, float]) -> ReplayRun:

@@ -24,6 +24,7 @@ from msgspec import Meta
 
 from negawatt.errors import InputError
 from negawatt.lines import Place, read_lines, write_lines
+from negawatt.wire.wires import WIRES
 
 SAMPLES = Path(__file__).parent / "samples"  # the sample workload that ships with the package
 
@@ -34,13 +35,14 @@ Count = Annotated[int, Meta(ge=0)]
 class TraceEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One request of a trace; a line of our own format.
 
-    *request* is the body of a chat completion. *expected* is the right answer, where the trace knows it.
-    *synthetic* requests stand for real ones whose content is not in the trace: their number, times and lengths are
+    *request* is the body that was sent, in the words of *protocol*. *expected* is the right answer, where the trace
+    knows it. *synthetic* requests stand for real ones whose content is not in the trace: their number, times and lengths are
     real, their text is not.
     """
 
     arrival_s: Seconds  # from the start of the trace
     request: dict[str, Any]
+    protocol: str = "chat"
     tenant: str = "default"
     user: str | None = None
     request_class: str | None = msgspec.field(default=None, name="class")
@@ -138,6 +140,7 @@ class _Reading:
 
 
 LineReader = Callable[[Place, bytes, _Reading], TraceEntry | None]
+_PATHS = {f"/v1{wire.path}": wire.name for wire in WIRES.values()}
 
 
 def _detected(place: Place, raw: bytes) -> str:
@@ -168,7 +171,7 @@ def _own(place: Place, raw: bytes, reading: _Reading) -> TraceEntry:
     if "timestamp" in data:
         data["arrival_s"] = _number(place, data.pop("timestamp"), "timestamp") / 1000
     entry = place.convert(data, TraceEntry)
-    place.check_chat(entry.request, "request")
+    place.check(entry.request, entry.protocol, "request")
     return entry
 
 
@@ -187,18 +190,21 @@ class _BatchLine(msgspec.Struct, kw_only=True):
 
 def _openai(place: Place, raw: bytes, reading: _Reading) -> TraceEntry:
     body = place.parse(raw)
-    task, where = None, ""
+    task, where, protocol = None, "", "chat"
     if "body" in body and "messages" not in body:
         line = place.convert(body, _BatchLine)
         if line.method != "POST":
             raise place.error(f"expected POST, got {line.method!r}", "method")
-        if not line.url.endswith("/chat/completions"):
-            raise place.error(f"expected /v1/chat/completions, got {line.url!r}", "url")
-        body, task, where = line.body, line.custom_id, "body"
-    place.check_chat(body, where)
+        if line.url not in _PATHS:
+            raise place.error(f"expected one of {', '.join(_PATHS)}, got {line.url!r}", "url")
+        body, task, where, protocol = line.body, line.custom_id, "body", _PATHS[line.url]
+    place.check(body, protocol, where)
     reading.tally[f"requests without times, one put every {reading.interval_s:g} s"] += 1
     arrival_s = reading.entries * reading.interval_s
-    return TraceEntry(arrival_s=arrival_s, request=body, task=task, user=body.get("user"))
+    user = body.get("user")
+    return TraceEntry(
+        arrival_s=arrival_s, request=body, protocol=protocol, task=task, user=user if isinstance(user, str) else None
+    )
 
 
 class _LedgerLine(msgspec.Struct, kw_only=True):
@@ -216,6 +222,7 @@ class _LedgerLine(msgspec.Struct, kw_only=True):
     corpus_version: str | None = None
     permissions: str | None = None
     request: dict[str, Any] | None = None
+    protocol: str = "chat"
     model: str | None = None
     fingerprint: str | None = None
     stream: bool | None = None
@@ -237,13 +244,14 @@ def _ledger(place: Place, raw: bytes, reading: _Reading) -> TraceEntry | None:
         request = _of_fingerprint(line, line.fingerprint, line.model)
     else:
         try:
-            place.check_chat(request, "request")
+            place.check(request, line.protocol, "request")
         except InputError:  # it reached the gateway and was refused there: true of the traffic, no fault of the file
             reading.tally["calls left out, request not valid"] += 1
             return None
     return TraceEntry(
         arrival_s=line.received_at,
         request=request,
+        protocol="chat" if line.request is None else line.protocol,  # stand-ins are chats
         tenant=line.tenant or "default",
         user=line.user,
         request_class=line.request_class,

@@ -2,7 +2,7 @@
 
 One JSON object per line, ``.gz`` or plain::
 
-    {"request": {"model", "messages", ...}, "response": {a whole chat.completion body},
+    {"request": {"model", "messages", ...}, "response": {a whole answer}, "protocol": "chat",
      "timing": {"first_chunk_s", "duration_s", "basis": "measured" | "modelled"},
      "provider": whose prices apply, "correct": true | false | null,
      "usage_basis": "measured" | "estimated", "note": any text}
@@ -32,12 +32,12 @@ from msgspec import Meta
 from negawatt.call import Request
 from negawatt.errors import InputError
 from negawatt.lines import Place, read_lines, write_lines
-from negawatt.wire.chat import CHAT
+from negawatt.wire.wires import WIRES
 
 # How an answer is drawn, and how long it may be; not what is asked.
 SAMPLING = frozenset({
-    "frequency_penalty", "logit_bias", "max_completion_tokens", "max_tokens", "min_p", "presence_penalty",
-    "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p",
+    "frequency_penalty", "logit_bias", "max_completion_tokens", "max_output_tokens", "max_tokens", "min_p",
+    "presence_penalty", "repetition_penalty", "seed", "stop", "stop_sequences", "temperature", "top_k", "top_p",
 })  # fmt: skip
 
 Seconds = Annotated[float, Meta(ge=0, lt=86_400)]
@@ -66,10 +66,12 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     correct: bool | None = None
     usage_basis: Literal["measured", "estimated"] = "measured"
     note: str | None = None
+    protocol: str = "chat"  # of both
 
     @property
-    def id(self) -> str:
-        return str(self.response["id"])
+    def id(self) -> str | None:
+        found = self.response.get("id")
+        return found if isinstance(found, str) else None
 
     @property
     def model(self) -> str:
@@ -77,8 +79,8 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def text(self) -> str:
-        """What the answer says, as `Chat.text_of` gives it."""
-        return CHAT.text_of(self.response)
+        """What the answer says, as its protocol's `text_of` gives it."""
+        return WIRES[self.protocol].text_of(self.response)
 
     @property
     def first_chunk_s(self) -> float:
@@ -97,7 +99,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Whole(msgspec.Struct):
-    """What must be right in a response for it to be given again; the rest is kept as it is."""
+    """What must be right in a chat completion for it to be given again; the rest is kept as it is."""
 
     id: Text
     model: Text
@@ -105,22 +107,28 @@ class _Whole(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
+class _ChatAnswer(msgspec.Struct):
+    response: _Whole
+
+
 class _Line(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     request: dict[str, Any]
-    response: _Whole
+    response: dict[str, Any]
     timing: Timing
     provider: Text | None = None
     correct: bool | None = None
     usage_basis: Literal["measured", "estimated"] = "measured"
     note: str | None = None
+    protocol: str = "chat"
 
 
 class _ExportLine(msgspec.Struct, kw_only=True):
     """A line of the ledger's export that holds an answer; it has further fields."""
 
     request: dict[str, Any]
-    response: _Whole
+    response: dict[str, Any]
     upstream_s: Seconds
+    protocol: str = "chat"
     time_to_first_chunk_s: Seconds | None = None
     provider: Text | None = None
     correct: bool | None = None
@@ -138,10 +146,11 @@ class Recording:
         self._exact: dict[bytes, list[RecordedAnswer]] = {}
         self._question: dict[bytes, list[RecordedAnswer]] = {}
         for answer in self.answers:
-            whole = _identity(answer.request)
-            self._exact.setdefault(_digest(whole), []).append(answer)
-            self._fitting.setdefault(_digest(_without(whole, SAMPLING)), []).append(answer)
-            self._question.setdefault(_digest(_without(whole, SAMPLING, "model")), []).append(answer)
+            protocol = answer.protocol
+            whole = _identity(answer.request, protocol)
+            self._exact.setdefault(_digest(whole, protocol), []).append(answer)
+            self._fitting.setdefault(_digest(_without(whole, SAMPLING), protocol), []).append(answer)
+            self._question.setdefault(_digest(_without(whole, SAMPLING, "model"), protocol), []).append(answer)
         self._given: Counter[bytes] = Counter()
 
     @classmethod
@@ -180,13 +189,17 @@ class Recording:
         other._given = Counter()
         return other
 
-    def lookup(self, request: Mapping[str, Any]) -> RecordedAnswer | None:
+    @property
+    def protocols(self) -> frozenset[str]:
+        return frozenset(answer.protocol for answer in self.answers)
+
+    def lookup(self, request: Mapping[str, Any], protocol: str = "chat") -> RecordedAnswer | None:
         """Return the next answer that fits *request* (rule: above), or None if none was recorded."""
-        whole = _identity(request)
-        key = _digest(whole)
+        whole = _identity(request, protocol)
+        key = _digest(whole, protocol)
         answers = self._exact.get(key)
         if answers is None:
-            key = _digest(_without(whole, SAMPLING))
+            key = _digest(_without(whole, SAMPLING), protocol)
             answers = self._fitting.get(key)
         if answers is None:
             return None
@@ -194,14 +207,15 @@ class Recording:
         self._given[key] += 1
         return answers[turn % len(answers)]
 
-    def verdict(self, request: Mapping[str, Any], answer: str) -> bool | None:
+    def verdict(self, request: Mapping[str, Any], answer: str, protocol: str = "chat") -> bool | None:
         """Say whether *answer*, the text or the id of what the caller got, is a right answer to *request*.
 
         The recorded answers to the same question count, whichever model gave them: one of the same text or id gives
         its own verdict. Anything else is False where the question has a verdict at all, since then it is not an
         answer to it that anybody judged right; None where it has none.
         """
-        known = self._question.get(_digest(_without(_identity(request), SAMPLING, "model")), ())
+        question = _without(_identity(request, protocol), SAMPLING, "model")
+        known = self._question.get(_digest(question, protocol), ())
         same = [one for one in known if answer in (one.text, one.id)]
         if same:
             same.sort(key=lambda one: one.model != request.get("model"))  # the model that was asked comes first
@@ -216,7 +230,7 @@ def write_recording(path: Path | str, answers: Iterable[RecordedAnswer]) -> int:
 
 def _recorded(place: Place, data: dict[str, Any]) -> RecordedAnswer:
     line = place.convert(data, _Line)
-    place.check_chat(line.request, "request")
+    _check(place, data, line.protocol)
     first_chunk_s = line.timing.first_chunk_s
     if first_chunk_s is not None and first_chunk_s > line.timing.duration_s:
         raise place.error(f"expected at most timing.duration_s, got {first_chunk_s}", "timing.first_chunk_s")
@@ -228,6 +242,7 @@ def _recorded(place: Place, data: dict[str, Any]) -> RecordedAnswer:
         correct=line.correct,
         usage_basis=line.usage_basis,
         note=line.note,
+        protocol=line.protocol,
     )
 
 
@@ -238,7 +253,7 @@ def _exported(place: Place, data: dict[str, Any]) -> RecordedAnswer | None:
     if data.get("ending", "answered") != "answered":
         return None
     line = place.convert(data, _ExportLine)
-    place.check_chat(line.request, "request")
+    _check(place, data, line.protocol)
     first = line.time_to_first_chunk_s
     return RecordedAnswer(
         request=line.request,
@@ -251,11 +266,22 @@ def _exported(place: Place, data: dict[str, Any]) -> RecordedAnswer | None:
         provider=line.provider,
         correct=line.correct,
         usage_basis="measured" if line.usage_basis in (None, "measured") else "estimated",
+        protocol=line.protocol,
     )
 
 
-def _identity(request: Mapping[str, Any]) -> dict[str, Any]:
-    fields = CHAT.identity(Request(data=dict(request)))
+def _check(place: Place, data: dict[str, Any], protocol: str) -> None:
+    """Raise `InputError` unless the request could be asked, and the response could be given again."""
+    place.check(data["request"], protocol, "request")
+    if protocol == "chat":
+        place.convert(data, _ChatAnswer)
+    said = WIRES[protocol].error_of(data["response"])
+    if said is not None:
+        raise place.error(f"this is an error, not an answer: {said}", "response")
+
+
+def _identity(request: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    fields = WIRES[protocol].identity(Request(data=dict(request)))
     return _without(fields, frozenset({"n"})) if fields.get("n") == 1 else fields  # one choice is what nobody asks for
 
 
@@ -263,5 +289,5 @@ def _without(fields: Mapping[str, Any], names: frozenset[str], *more: str) -> di
     return {name: value for name, value in fields.items() if name not in names and name not in more}
 
 
-def _digest(fields: Mapping[str, Any]) -> bytes:
-    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
+def _digest(fields: Mapping[str, Any], protocol: str) -> bytes:
+    return hashlib.sha256(protocol.encode() + orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
