@@ -33,6 +33,7 @@ from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
 from negawatt.levers.coalesce import Coalesce
+from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
@@ -89,7 +90,10 @@ class Gateway:
 
         # The levers, in the one order that they have. The others of the design have their place marked.
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content)
-        self.admit = Admit(config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms)
+        self.admit = Admit(
+            config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms,
+            conversations=Conversations(ledger, divided=keyring.divided),
+        )  # fmt: skip
         self.pipeline = Pipeline(
             [
                 # compose       the request takes its final meaning

@@ -86,6 +86,7 @@ class Asked(Protocol):
     path: str  # below /v1
     streams: bool  # False: `stream` means nothing here, answers are always whole
     billed: bool  # False: providers answer for nothing
+    stateful: bool  # True: providers may keep what was said, and later calls may go on from it
 
     def check(self, request: Request) -> None:
         """Raise `InvalidRequest`, naming the field, unless *request* can be acted on."""
@@ -97,6 +98,10 @@ class Asked(Protocol):
 
     def sampled(self, request: Request) -> bool:
         """True when the caller asked for draws of its own."""
+        ...
+
+    def continues(self, request: Request) -> Sequence[tuple[str, str]]:
+        """Return what earlier calls left with the provider that *request* goes on from: (field, id) of each."""
         ...
 
     def prompt(self, request: Request) -> Prompt: ...

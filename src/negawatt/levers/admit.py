@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -42,7 +43,20 @@ class Callers(Protocol):
     @property
     def open(self) -> bool: ...
 
+    @property
+    def divided(self) -> bool:
+        """True when there are callers who must not see each other's answers."""
+        ...
+
     def caller(self, secret: str | None) -> Caller: ...
+
+
+class Conversations(Protocol):
+    """Knows to whom each answer was given that a later call may go on from."""
+
+    async def check(self, call: Call) -> None: ...
+
+    def remember(self, call: Call, reply: Reply) -> None: ...
 
 
 class Keyring:
@@ -70,6 +84,11 @@ class Keyring:
         """True when no key is asked for."""
         return not self._callers
 
+    @property
+    def divided(self) -> bool:
+        """True when keys are of several tenants, or of several permissions."""
+        return len({(caller.tenant, caller.permissions) for caller in self._callers.values()}) > 1
+
     def caller(self, secret: str | None) -> Caller:
         """Return whose key *secret* is. Raises `AuthenticationError`."""
         if self.open:
@@ -92,8 +111,11 @@ def permissions_digest(names: tuple[str, ...] | list[str]) -> str:
 class Admit:
     """Turns a stranger's bytes into a call with a caller, a class, a scope, a deadline and targets."""
 
-    def __init__(self, config: Config, *, keyring: Callers, catalogue: Catalogue, alarms: Alarms) -> None:
+    def __init__(
+        self, config: Config, *, keyring: Callers, catalogue: Catalogue, alarms: Alarms, conversations: Conversations
+    ) -> None:
         self._alarms = alarms
+        self._conversations = conversations
         self._server = config.server
         self._classes = config.classes
         self._keyring = keyring
@@ -114,12 +136,17 @@ class Admit:
             raise RateLimited(f"{self._in_flight} calls are in flight already; try again shortly")
         self._in_flight += 1
         assert call.deadline is not None
+        stateful = call.wire.stateful
         try:
+            if stateful:
+                await self._conversations.check(call)
             reply = await call.deadline.hold(forward(call), "the call's deadline passed before an answer came")
         except BaseException:
             self._in_flight -= 1
             raise
         reply.deadline = call.deadline
+        if stateful:
+            reply.on_read(partial(self._conversations.remember, call))
         reply.on_end(self._leave)
         return reply
 

@@ -16,6 +16,7 @@ from negawatt.wire.common import (
     as_object,
     as_objects,
     check_shape,
+    continues_nothing,
     data_events,
     error_of,
     identity_without,
@@ -258,12 +259,14 @@ class Chat:
     path = "/chat/completions"
     streams = True
     billed = True
+    stateful = False
     end = DONE_EVENT
     annotated = staticmethod(annotated)
     answers = staticmethod(answers)
     check = staticmethod(check)
     closing = staticmethod(closing)
     complete = staticmethod(complete)
+    continues = staticmethod(continues_nothing)
     contract = staticmethod(contract)
     deterministic = staticmethod(deterministic)
     error_body = staticmethod(body_of)

@@ -46,6 +46,11 @@ def identity_without(request: Request, left_out: frozenset[str]) -> dict[str, An
     return kept
 
 
+def continues_nothing(request: Request) -> Sequence[tuple[str, str]]:
+    """Return (): in this protocol a request says all that the answer depends on."""
+    return ()
+
+
 def as_object(value: Any) -> dict[str, Any]:
     """Return *value*, or an empty object in place of anything else: answers are not always what they should be."""
     return value if isinstance(value, dict) else {}
