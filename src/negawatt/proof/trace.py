@@ -36,8 +36,8 @@ class TraceEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """One request of a trace; a line of our own format.
 
     *request* is the body that was sent, in the words of *protocol*. *expected* is the right answer, where the trace
-    knows it. *synthetic* requests stand for real ones whose content is not in the trace: their number, times and lengths are
-    real, their text is not.
+    knows it. *synthetic* requests stand for real ones whose content is not in the trace: their number, times and
+    lengths are real, their text is not.
     """
 
     arrival_s: Seconds  # from the start of the trace
