@@ -165,10 +165,11 @@ class EventSource:
         self._pieces = download.__aiter__()
         self._parser = EventParser()
         self._over = False
+        self._error: UpstreamError | None = None  # to be raised when what came before it has been read
         self._rest: asyncio.Task[None] | None = None  # kept, so that it is not collected while it runs
 
     async def __anext__(self) -> Burst:
-        while not self._over:
+        while self._error is None and not self._over:
             try:
                 piece = await self._pieces.__anext__()
             except StopAsyncIteration:
@@ -182,6 +183,8 @@ class EventSource:
                 self._rest = asyncio.ensure_future(self._read_out())
             if burst:
                 return burst
+        if self._error is not None:
+            raise self._error
         raise StopAsyncIteration
 
     async def _read_out(self) -> None:
@@ -201,15 +204,22 @@ class EventSource:
                 self._over = True
                 break
             chunk = Chunk(data)
-            if b'"error"' in data:
-                said = self._wire.error_of(chunk.data)
-                if said is not None:
-                    raise UpstreamBroken(f"the provider broke off with an error: {said}")
+            self._error = self._wrong_with(chunk)
+            if self._error is not None:
+                break
             chunks.append(chunk)
             if self._has_last and self._wire.last(chunk.data):
                 self._over = True
                 break
         return chunks
+
+    def _wrong_with(self, chunk: Chunk) -> UpstreamError | None:
+        try:
+            said = self._wire.error_of(chunk.data) if b'"error"' in chunk.raw else None
+            _ = chunk.data  # it is parsed here, so that the chunks before a bad one reach whoever reads
+        except UpstreamProtocolError as error:
+            return error
+        return None if said is None else UpstreamBroken(f"the provider broke off with an error: {said}")
 
     async def aclose(self) -> None:
         self._over = True

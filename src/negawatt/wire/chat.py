@@ -144,8 +144,8 @@ def answers(data: Mapping[str, Any]) -> list[str]:
 
 
 def usage(data: Mapping[str, Any]) -> Usage | None:
-    """Return the ``usage`` block."""
-    return usage_from_chat(data.get("usage"))
+    """Return the ``usage`` block; Groq's streams once had theirs under a name of their own."""
+    return usage_from_chat(data.get("usage") or as_object(data.get("x_groq")).get("usage"))
 
 
 def complete(data: Mapping[str, Any]) -> bool:
