@@ -191,9 +191,6 @@ STREAMS: list[tuple[str, str, bytes]] = [
     ("parallel calls, mixed", OPENAI, data_lines([
         _calls(_call(0, "", "f"), _call(1, "", "g")), _calls(_call(1, "{}")), _calls(_call(0, "{}")),
         chunk({"index": 0, "delta": {}, "finish_reason": "tool_calls"}), USED])),
-    ("two choices, mixed", OPENAI, data_lines([
-        chunk(says("a")), chunk(says("b", 1)), chunk(says("c"), says("d", 1)), chunk(says("", finish="stop")),
-        chunk(says("", 1, "stop")), USED])),
     ("a refusal", OPENAI, data_lines([chunk(says(refusal="I cannot ", role="assistant")), chunk(says(refusal="do that.")),
                                       ENDED, USED])),
     ("a legacy function call", OPENAI, data_lines([
@@ -241,5 +238,11 @@ def shapes() -> Iterator[Shape]:
                 streamed=True, headers={"content-type": "application/json; charset=utf-8"})  # fmt: skip
     two = body(PLAIN)
     two["choices"] = [*two["choices"], {**two["choices"][0], "index": 1}]
+    mixed = data_lines([
+        chunk(says("a")), chunk(says("b", 1)), chunk(says("c"), says("d", 1)), chunk(says("", finish="stop")),
+        chunk(says("", 1, "stop")), USED,
+    ])  # fmt: skip
+    yield Shape("two choices, mixed", "chat", OPENAI, (mixed,), Counts(100, 20), streamed=True, request={"n": 2})
     yield Shape("two choices, whole", "chat", OPENAI, whole(two), Counts(100, 20), request={"n": 2})
-    yield Shape("no choices", "chat", "Azure OpenAI", whole({**body(PLAIN), "choices": []}), Counts(100, 20))
+    yield Shape("no choices", "chat", "Azure OpenAI", whole({**body(PLAIN), "choices": []}), Counts(100, 20),
+                request={"n": 1})  # fmt: skip

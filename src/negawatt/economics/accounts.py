@@ -64,7 +64,7 @@ class Accounts:
         self.carbon = carbon
         self._priced_as = priced_as
         self._amounts: dict[tuple[str | None, str, Usage, int], Amount] = {}
-        self._rates: dict[tuple[str | None, str, int], tuple[Rate | None, EnergyRate | None]] = {}
+        self._rates: dict[tuple[str | None, str, str | None, int], tuple[Rate | None, EnergyRate | None]] = {}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -95,7 +95,7 @@ class Accounts:
         key = (price_id, model, usage, int(at // 900))
         amount = self._amounts.get(key)
         if amount is None:
-            rate, energy = self._rates_at(price_id, model, at)
+            rate, energy = self._rates_at(price_id, model, usage.tier, at)
             money = charge(usage, rate)
             amount = Amount(
                 None if money is None else money.usd,
@@ -108,14 +108,19 @@ class Accounts:
             self._amounts[key] = amount
         return amount
 
-    def _rates_at(self, price_id: str | None, model: str, at: float) -> tuple[Rate | None, EnergyRate | None]:
-        key = (price_id, model, int(at // 900))
+    def _rates_at(
+        self, price_id: str | None, model: str, tier: str | None, at: float
+    ) -> tuple[Rate | None, EnergyRate | None]:
+        key = (price_id, model, tier, int(at // 900))
         found = self._rates.get(key)
         if found is None:
             if len(self._rates) >= _MOST_KEPT:
                 self._rates.clear()
-            rate = self._prices.rate(price_id, model, datetime.fromtimestamp(at, UTC))
-            price = None if rate is None or rate.output_usd_per_mtok is None else float(rate.output_usd_per_mtok)
+            when = datetime.fromtimestamp(at, UTC)
+            rate = self._prices.rate(price_id, model, when, tier=tier)
+            # A discount for waiting says nothing of the model's size, which energy is guessed from.
+            usual = rate if tier is None else self._prices.rate(price_id, model, when)
+            price = None if usual is None or usual.output_usd_per_mtok is None else float(usual.output_usd_per_mtok)
             found = (rate, self._energy.rate(price_id, model, output_price_usd_per_mtok=price))
             self._rates[key] = found
         return found

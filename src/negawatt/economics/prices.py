@@ -55,18 +55,20 @@ _UNITS = {
 
 
 class _Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ``[[price]]`` of the user's file. USD per million tokens, and per call."""
+    """One ``[[price]]`` of the user's file. USD per million tokens, per call, and per search unit."""
 
     models: _Text | tuple[_Text, ...]  # shell patterns; case does not count
-    input_usd_per_mtok: Decimal
-    output_usd_per_mtok: Decimal
+    input_usd_per_mtok: Decimal | None = None  # one of these two, or search_unit_usd
+    output_usd_per_mtok: Decimal | None = None
     source: _Text
     checked: date
     provider: str | None = None  # any
+    tier: str | None = None  # the standard one
     cache_read_usd_per_mtok: Decimal | None = None  # as input
     cache_write_usd_per_mtok: Decimal | None = None  # as input
     cache_write_1h_usd_per_mtok: Decimal | None = None  # as a shorter cache write
     per_request_usd: Decimal | None = None
+    search_unit_usd: Decimal | None = None  # of reranking
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +121,7 @@ class Prices:
         return next(rate for start, rate in reversed(spans) if second >= start)
 
     def _spans(self, provider: str | None, model: str, day: date, tier: str | None) -> _Spans:
-        own = self._own_rate(provider, model)
+        own = self._own_rate(provider, model, tier)
         if own is not None:
             return ((0, own),)
         if provider in _STAND_INS:
@@ -131,16 +133,22 @@ class Prices:
                 return spans
         return ((0, None if self._litellm is None else self._litellm.rate(provider, model, tier)),)
 
-    def _own_rate(self, provider: str | None, model: str) -> Rate | None:
-        for price in self._own:
-            if price.provider in (None, provider) and matches(model.lower(), price.models):
-                return Rate(_own_sheet(price), source="override", provider=provider, model=model)
-        return None
+    def _own_rate(self, provider: str | None, model: str, tier: str | None) -> Rate | None:
+        known = [
+            price for price in self._own if price.provider in (None, provider) and matches(model.lower(), price.models)
+        ]
+        # An entry for the tier, else one for the standard tier, which then says that it is not for this one.
+        price = next((one for one in known if one.tier == tier), next((one for one in known if one.tier is None), None))
+        if price is None:
+            return None
+        return Rate(_own_sheet(price), source="override", provider=provider, model=model, tier=price.tier)
 
 
 def _own_prices(path: Path) -> tuple[_Price, ...]:
     prices = read_table(path, _File, exact=True).price
     for i, price in enumerate(prices):
+        if price.input_usd_per_mtok is None and price.output_usd_per_mtok is None and price.search_unit_usd is None:
+            raise refuse(path, f"price[{i}].input_usd_per_mtok", "an entry needs a price of tokens, or search_unit_usd")
         for name in _Price.__struct_fields__:
             value = getattr(price, name)
             if isinstance(value, Decimal) and not (value.is_finite() and value >= 0):
@@ -150,12 +158,13 @@ def _own_prices(path: Path) -> tuple[_Price, ...]:
 
 def _own_sheet(price: _Price) -> Sheet:
     sheet = {
-        "input_tokens": flat(price.input_usd_per_mtok),
-        "output_tokens": flat(price.output_usd_per_mtok),
+        "input_tokens": _optional(price.input_usd_per_mtok),
+        "output_tokens": _optional(price.output_usd_per_mtok),
         "cache_read_tokens": _optional(price.cache_read_usd_per_mtok),
         "cache_write_tokens": _optional(price.cache_write_usd_per_mtok),
         "cache_write_1h_tokens": _optional(price.cache_write_1h_usd_per_mtok),
         "requests": _optional(price.per_request_usd, 1),
+        "search_units": _optional(price.search_unit_usd, 1),
     }
     return {name: curve for name, curve in sheet.items() if curve}
 

@@ -30,7 +30,9 @@ _PARENTS = {
 }
 _JOINS = {"cached_audio_tokens": "audio_input_tokens", "cached_image_tokens": "image_input_tokens"}
 _COMMON = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens")
-_SPECIAL = (*(name for name in _PARENTS if name not in _COMMON), *_JOINS, "web_searches")
+# What is counted, but is no token: without a price of its own it has none.
+_APART = ("web_searches", "search_units")
+_SPECIAL = (*(name for name in _PARENTS if name not in _COMMON), *_JOINS, *_APART)
 _MTOK = 1_000_000
 _ZERO = Decimal(0)
 
@@ -63,7 +65,8 @@ class Rate:
     """
 
     __slots__ = (
-        "_flat", "_scale", "_steps", "input_usd_per_mtok", "model", "output_usd_per_mtok", "provider", "source", "tier",
+        "_flat", "_missing", "_scale", "_steps", "input_usd_per_mtok", "model", "output_usd_per_mtok", "provider",
+        "source", "tier",
     )  # fmt: skip
 
     def __init__(self, sheet: Sheet, *, source: str, provider: str | None, model: str, tier: str | None = None) -> None:
@@ -73,6 +76,7 @@ class Rate:
         self.tier = tier
         self.input_usd_per_mtok = _base(sheet, "input_tokens")
         self.output_usd_per_mtok = _base(sheet, "output_tokens")
+        self._missing = tuple(name for name in ("input_tokens", "output_tokens", *_APART) if name not in sheet)
         starts = sorted({start for curve in sheet.values() for start, _ in curve} | {-1})
         steps = [(start, _marginal({name: _at(curve, start + 1) for name, curve in sheet.items()})) for start in starts]
         self._scale = max(_decimals(price) for _, step in steps for price in step.values())
@@ -95,6 +99,10 @@ class Rate:
             total += getattr(usage, name) * weight
         return Decimal(total).scaleb(-self._scale)
 
+    def covers(self, usage: Usage) -> bool:
+        """True when all that *usage* counts has a price here, in the tier that it was answered in."""
+        return usage.tier == self.tier and not any(getattr(usage, name) for name in self._missing)
+
     def _step(self, input_tokens: int) -> _Weights:
         # The tier is chosen by the whole input and holds for the whole call.
         weights = self._steps[0][1]
@@ -108,10 +116,13 @@ class Rate:
 
 
 def charge(usage: Usage, rate: Rate | None) -> Charge | None:
-    """Return what *usage* cost: what the provider said, else by *rate*, else None: unpriced, never zero."""
+    """Return what *usage* cost: what the provider said, else by *rate*, else None: unpriced, never zero.
+
+    Where a part of it has no price, or its tier has none of its own, the whole is unpriced: part of a price is wrong.
+    """
     if usage.cost_usd is not None:
         return Charge(usage.cost_usd, "provider")
-    return None if rate is None else Charge(rate.cost(usage), rate.source)
+    return None if rate is None or not rate.covers(usage) else Charge(rate.cost(usage), rate.source)
 
 
 def flat(usd: Decimal, per: int = _MTOK) -> Curve:
@@ -133,7 +144,7 @@ def _at(curve: Curve, tokens: int) -> Decimal:
 
 def _marginal(prices: Mapping[str, Decimal]) -> dict[str, Decimal]:
     """Return what one unit of each count adds, given that the units it is part of are counted too."""
-    added = {name: prices.get(name, _ZERO) for name in ("input_tokens", "output_tokens", "web_searches", "requests")}
+    added = {name: prices.get(name, _ZERO) for name in ("input_tokens", "output_tokens", "requests", *_APART)}
     for name in _PARENTS:
         added[name] = _price(name, prices) - _price(_PARENTS[name], prices)
     read = added["cache_read_tokens"]

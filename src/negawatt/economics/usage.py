@@ -21,6 +21,8 @@ import msgspec
 _NOTHING: Mapping[str, Any] = {}
 _MOST = 10**12  # tokens; no real count is larger, and larger ones overflow what stores hold
 _BASES = ("measured", "estimated", "partial")  # from best to worst
+# What providers call the tier that everybody gets, in requests and answers.
+_STANDARD = frozenset({"", "auto", "default", "on_demand", "standard", "standard_only"})
 _TICKS_PER_USD = Decimal(10**10)  # xAI's cost_in_usd_ticks
 
 
@@ -29,7 +31,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     *basis*: ``measured`` is the provider's own count; ``estimated`` was counted here, without its tokenizer;
     ``partial`` means that the provider gave only one side, so the figure is a lower bound.
-    *cost_usd* is what the provider itself said the call cost; None when it said nothing.
+    *cost_usd* is what the provider itself said the call cost; None when it said nothing. *tier* is the service tier
+    that it says it answered in (``batch``, ``flex``, ``priority``, ...), which has prices of its own; None is standard.
     """
 
     input_tokens: int  # includes cache reads and cache writes
@@ -45,8 +48,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     cached_audio_tokens: int = 0  # part of both cache_read_tokens and audio_input_tokens
     cached_image_tokens: int = 0  # part of both cache_read_tokens and image_input_tokens
     web_searches: int = 0  # done by the provider, charged per search
+    search_units: int = 0  # of reranking, where it is charged by them
     cost_usd: Decimal | None = None
     basis: str = "measured"
+    tier: str | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -58,19 +63,27 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         return self.input_tokens - self.cache_read_tokens - self.cache_write_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        """Return both together: the worse basis; a cost only if both have one."""
+        """Return both together: the worse basis; a cost only if both have one, a tier only if it is the same."""
         if not isinstance(other, Usage):
             return NotImplemented
         cost = None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
         counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
-        return Usage(**counts, cost_usd=cost, basis=max(self.basis, other.basis, key=_badness))
+        tier = self.tier if self.tier == other.tier else None
+        return Usage(**counts, cost_usd=cost, basis=max(self.basis, other.basis, key=_badness), tier=tier)
 
 
-COUNTS = tuple(name for name in Usage.__struct_fields__ if name not in ("cost_usd", "basis"))
+COUNTS = tuple(name for name in Usage.__struct_fields__ if name not in ("cost_usd", "basis", "tier"))
 
 
 def _badness(basis: str) -> int:
     return _BASES.index(basis) if basis in _BASES else len(_BASES)
+
+
+def with_tier(usage: Usage, tier: object) -> Usage:
+    """Return *usage* as answered in *tier*, as the provider calls it; *usage* itself where that is the standard one."""
+    if not isinstance(tier, str) or tier in _STANDARD:
+        return usage
+    return msgspec.structs.replace(usage, tier=tier)
 
 
 def usage_from_chat(raw: Mapping[str, Any] | None) -> Usage | None:
@@ -114,6 +127,36 @@ def usage_from_chat(raw: Mapping[str, Any] | None) -> Usage | None:
     if seen("audio_tokens") or seen("image_tokens") or made("audio_tokens") or made("image_tokens"):
         return _with_media(usage, inside, outside)
     return usage
+
+
+def usage_from_responses(raw: Mapping[str, Any] | None) -> Usage | None:
+    """Return the ``usage`` block of an answer of the Responses API, or None if it says nothing. Never raises."""
+    if not isinstance(raw, Mapping):
+        return None
+    details = {"prompt_tokens_details": "input_tokens_details", "completion_tokens_details": "output_tokens_details"}
+    return usage_from_chat({**raw, **{chat: raw[own] for chat, own in details.items() if own in raw}})
+
+
+def usage_from_input(raw: Mapping[str, Any] | None) -> Usage | None:
+    """Return the ``usage`` block of an answer that has no output (embeddings, rerank), or None if it says nothing."""
+    if not isinstance(raw, Mapping):
+        return None
+    counts = (_count(raw.get(name)) for name in ("prompt_tokens", "input_tokens", "total_tokens"))
+    tokens = next((count for count in counts if count), None)
+    if tokens is None:
+        return None
+    read = _count(_mapping(raw.get("prompt_tokens_details")).get("cached_tokens")) or 0
+    return Usage(input_tokens=tokens, output_tokens=0, cache_read_tokens=min(read, tokens), cost_usd=_cost(raw))
+
+
+def usage_from_cohere(meta: Mapping[str, Any] | None) -> Usage | None:
+    """Return what Cohere's ``meta`` bills: search units, or tokens; None if it bills nothing.
+
+    An answer that is billed by search units has no billed tokens, and that is known.
+    """
+    billed = _mapping(_mapping(meta).get("billed_units"))
+    units, read, made = (_count(billed.get(name)) or 0 for name in ("search_units", "input_tokens", "output_tokens"))
+    return Usage(input_tokens=read, output_tokens=made, search_units=units) if units or read or made else None
 
 
 def usage_from_anthropic(raw: Mapping[str, Any] | None) -> Usage | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from negawatt.call import Request
-from negawatt.economics.usage import Usage, usage_from_chat
+from negawatt.economics.usage import Usage, usage_from_chat, with_tier
 from negawatt.errors import body_of
 from negawatt.protocol import Contract, Prompt, Wire
 from negawatt.wire.common import (
@@ -145,7 +145,8 @@ def answers(data: Mapping[str, Any]) -> list[str]:
 
 def usage(data: Mapping[str, Any]) -> Usage | None:
     """Return the ``usage`` block; Groq's streams once had theirs under a name of their own."""
-    return usage_from_chat(data.get("usage") or as_object(data.get("x_groq")).get("usage"))
+    found = usage_from_chat(data.get("usage") or as_object(data.get("x_groq")).get("usage"))
+    return None if found is None else with_tier(found, data.get("service_tier"))
 
 
 def complete(data: Mapping[str, Any]) -> bool:
