@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
+BUGS = "bug lists of other gateways"
+PROXIES = "seen from proxies"
+SSE = "HTML standard, server-sent events"
 
 
 class Counts(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from shapes import ESTIMATED, Counts, Json, Shape, data_lines, text, whole
+from shapes import BUGS, ESTIMATED, PROXIES, SSE, Counts, Json, Shape, data_lines, text, whole
 
 OPENAI = "OpenAI API reference, Chat Completions"
 PLAIN = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
@@ -36,12 +36,12 @@ DIALECTS: Rows = [
     ("cache writes among the details", "OpenRouter, usage accounting", {
         **PLAIN, "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10},
     }, Counts(100, 20, read=60, write=10)),
-    ("null details", "bug lists of other gateways", {
+    ("null details", BUGS, {
         **PLAIN, "prompt_tokens_details": None, "completion_tokens_details": None,
     }, Counts(100, 20)),
     ("null counts inside the details", "vLLM", {**PLAIN, "prompt_tokens_details": {"cached_tokens": None}},
      Counts(100, 20)),
-    ("details that are a number", "seen from proxies", {**PLAIN, "prompt_tokens_details": 0}, Counts(100, 20)),
+    ("details that are a number", PROXIES, {**PLAIN, "prompt_tokens_details": 0}, Counts(100, 20)),
     ("hit and miss", "DeepSeek API reference", {
         **PLAIN, "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36,
     }, Counts(100, 20, read=64)),
@@ -59,7 +59,8 @@ DIALECTS: Rows = [
     ("more reasoning than output, no total", "xAI API reference", {
         "prompt_tokens": 100, "completion_tokens": 20, "completion_tokens_details": {"reasoning_tokens": 30},
     }, Counts(100, 50, reasoning=30)),
-    ("cost in ticks", "xAI API reference", {**PLAIN, "cost_in_usd_ticks": 123456}, Counts(100, 20, cost="0.0000123456")),
+    ("cost in ticks", "xAI API reference", {**PLAIN, "cost_in_usd_ticks": 123456},
+     Counts(100, 20, cost="0.0000123456")),
     ("cost", "OpenRouter, usage accounting", {**PLAIN, "cost": 0.0123}, Counts(100, 20, cost="0.0123")),
     ("cost of nothing", "OpenRouter, free models", {**PLAIN, "cost": 0}, Counts(100, 20, cost="0")),
     ("cost of a key of one's own", "OpenRouter, BYOK", {
@@ -72,39 +73,39 @@ DIALECTS: Rows = [
     ("cached at the top", "Moonshot API reference", {**PLAIN, "cached_tokens": 64}, Counts(100, 20, read=64)),
     ("reasoning at the top", "Perplexity API reference", {**PLAIN, "reasoning_tokens": 15},
      Counts(100, 20, reasoning=15)),
-    ("cache in Anthropic's names", "bug lists of other gateways", {
+    ("cache in Anthropic's names", BUGS, {
         **PLAIN, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 10,
     }, Counts(100, 20, read=60, write=10)),
-    ("cache beside the prompt", "bug lists of other gateways", {
+    ("cache beside the prompt", BUGS, {
         "prompt_tokens": 40, "completion_tokens": 20, "total_tokens": 120, "cache_read_input_tokens": 60,
     }, Counts(100, 20, read=60)),
-    ("counts as texts", "bug lists of other gateways", {name: str(count) for name, count in PLAIN.items()}, Counts(100, 20)),
-    ("cached as a text", "bug lists of other gateways", {**PLAIN, "prompt_tokens_details": {"cached_tokens": "64"}},
+    ("counts as texts", BUGS, {name: str(count) for name, count in PLAIN.items()}, Counts(100, 20)),
+    ("cached as a text", BUGS, {**PLAIN, "prompt_tokens_details": {"cached_tokens": "64"}},
      Counts(100, 20, read=64)),
     ("counts as floats", "TGI", {name: float(count) for name, count in PLAIN.items()}, Counts(100, 20)),
     ("no total", "llama.cpp", {"prompt_tokens": 100, "completion_tokens": 20}, Counts(100, 20)),
-    ("total of nothing", "seen from proxies", {**PLAIN, "total_tokens": 0}, Counts(100, 20)),
-    ("total that is too small", "seen from proxies", {**PLAIN, "total_tokens": 110}, Counts(100, 20)),
-    ("output from the total", "bug lists of other gateways", {"prompt_tokens": 100, "completion_tokens": None, "total_tokens": 120},
+    ("total of nothing", PROXIES, {**PLAIN, "total_tokens": 0}, Counts(100, 20)),
+    ("total that is too small", PROXIES, {**PLAIN, "total_tokens": 110}, Counts(100, 20)),
+    ("output from the total", BUGS, {"prompt_tokens": 100, "completion_tokens": None, "total_tokens": 120},
      Counts(100, 20)),
-    ("input from the total", "bug lists of other gateways", {"completion_tokens": 20, "total_tokens": 120}, Counts(100, 20)),
-    ("names of the Responses API", "seen from proxies", {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
+    ("input from the total", BUGS, {"completion_tokens": 20, "total_tokens": 120}, Counts(100, 20)),
+    ("names of the Responses API", PROXIES, {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
      Counts(100, 20)),
-    ("input only", "seen from proxies", {"prompt_tokens": 100}, Counts(100, 0, basis="partial")),
-    ("more cached than read", "bug lists of other gateways", {**PLAIN, "prompt_tokens_details": {"cached_tokens": 150}},
+    ("input only", PROXIES, {"prompt_tokens": 100}, Counts(100, 0, basis="partial")),
+    ("more cached than read", BUGS, {**PLAIN, "prompt_tokens_details": {"cached_tokens": 150}},
      Counts(100, 20, read=100)),
-    ("more reasoning than total allows", "seen from proxies", {
+    ("more reasoning than total allows", PROXIES, {
         **PLAIN, "completion_tokens_details": {"reasoning_tokens": 20},
     }, Counts(100, 20, reasoning=20)),
     ("times beside the counts", "Groq API reference", {
         **PLAIN, "queue_time": 0.03, "prompt_time": 0.005, "completion_time": 0.1, "total_time": 0.105,
     }, Counts(100, 20)),
     ("seconds of sound", "Mistral API reference", {**PLAIN, "prompt_audio_seconds": None}, Counts(100, 20)),
-    ("zeros", "bug lists of other gateways", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, ESTIMATED),
-    ("empty", "bug lists of other gateways", {}, ESTIMATED),
-    ("null", "bug lists of other gateways", None, ESTIMATED),
-    ("nulls", "bug lists of other gateways", {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}, ESTIMATED),
-    ("a text", "bug lists of other gateways", "120", ESTIMATED),
+    ("zeros", BUGS, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, ESTIMATED),
+    ("empty", BUGS, {}, ESTIMATED),
+    ("null", BUGS, None, ESTIMATED),
+    ("nulls", BUGS, {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}, ESTIMATED),
+    ("a text", BUGS, "120", ESTIMATED),
 ]  # fmt: skip
 
 
@@ -148,7 +149,8 @@ STREAMS: list[tuple[str, str, bytes]] = [
      data_lines([*SPOKEN, ENDED, chunk({"index": 0, "delta": {}}, usage=PLAIN)])),
     ("usage on the chunk that ends", "vLLM, Mistral",
      data_lines([*SPOKEN, {**ENDED, "usage": PLAIN}])),
-    ("usage on the last words", "Ollama", data_lines([*SPOKEN[:2], chunk(says("three days.", finish="stop"), usage=PLAIN)])),
+    ("usage on the last words", "Ollama",
+     data_lines([*SPOKEN[:2], chunk(says("three days.", finish="stop"), usage=PLAIN)])),
     ("usage null until the last", OPENAI,
      data_lines([*[{**one, "usage": None} for one in (*SPOKEN, ENDED)], USED])),
     ("usage on every chunk, growing", "vLLM, continuous_usage_stats", data_lines([
@@ -156,43 +158,43 @@ STREAMS: list[tuple[str, str, bytes]] = [
           for n, one in enumerate(SPOKEN)],
         {**ENDED, "usage": PLAIN},
     ])),
-    ("usage twice", "bug lists of other gateways", data_lines([*SPOKEN, {**ENDED, "usage": PLAIN}, USED])),
+    ("usage twice", BUGS, data_lines([*SPOKEN, {**ENDED, "usage": PLAIN}, USED])),
     ("usage before the end", "Fireworks", data_lines([*SPOKEN, chunk(says(""), usage=PLAIN), ENDED])),
-    ("usage without choices at all", "seen from proxies",
+    ("usage without choices at all", PROXIES,
      data_lines([*SPOKEN, ENDED, {**HEAD, "object": "chat.completion.chunk", "usage": PLAIN}])),
-    ("usage with choices null", "seen from proxies",
+    ("usage with choices null", PROXIES,
      data_lines([*SPOKEN, ENDED, {**HEAD, "object": "chat.completion.chunk", "choices": None, "usage": PLAIN}])),
-    ("no [DONE]", "bug lists of other gateways", data_lines([*SPOKEN, ENDED, USED], done=False)),
-    ("bytes after [DONE]", "bug lists of other gateways", data_lines([*SPOKEN, ENDED, USED]) + b"data: {}\n\n: bye\n\n"),
-    ("[DONE] without a space", "seen from proxies", data_lines([*SPOKEN, ENDED, USED], done=False) + b"data:[DONE]\n\n"),
-    ("the last event without its blank line", "bug lists of other gateways", data_lines([*SPOKEN, ENDED, USED], done=False)[:-1]),
-    ("CRLF", "HTML standard, server-sent events", CRLF),
-    ("CR", "HTML standard, server-sent events", data_lines([*SPOKEN, ENDED, USED], end="\r")),
+    ("no [DONE]", BUGS, data_lines([*SPOKEN, ENDED, USED], done=False)),
+    ("bytes after [DONE]", BUGS, data_lines([*SPOKEN, ENDED, USED]) + b"data: {}\n\n: bye\n\n"),
+    ("[DONE] without a space", PROXIES, data_lines([*SPOKEN, ENDED, USED], done=False) + b"data:[DONE]\n\n"),
+    ("the last event without its blank line", BUGS, data_lines([*SPOKEN, ENDED, USED], done=False)[:-1]),
+    ("CRLF", SSE, CRLF),
+    ("CR", SSE, data_lines([*SPOKEN, ENDED, USED], end="\r")),
     ("comments and keep-alives", "OpenRouter", b": OPENROUTER PROCESSING\n\n" + data_lines([*SPOKEN, ENDED]).replace(
         b"data: [DONE]", b": keep-alive\n\ndata: " + text(USED) + b"\n\n: ping\n\ndata: [DONE]")),
-    ("named events with ids", "seen from proxies", b"".join(
+    ("named events with ids", PROXIES, b"".join(
         b"id: %d\nevent: message\nretry: 1000\ndata: %s\n\n" % (n, text(one))
         for n, one in enumerate([*SPOKEN, ENDED, USED])) + b"data: [DONE]\n\n"),
-    ("data in several lines", "HTML standard, server-sent events", data_lines([*SPOKEN, ENDED], done=False)
+    ("data in several lines", SSE, data_lines([*SPOKEN, ENDED], done=False)
      + b"data: {\ndata: " + text(USED)[1:] + b"\n\ndata: [DONE]\n\n"),
-    ("a byte order mark first", "HTML standard, server-sent events",
+    ("a byte order mark first", SSE,
      b"\xef\xbb\xbf" + data_lines([*SPOKEN, ENDED, USED])),
     ("a filter's verdict first", "Azure OpenAI", data_lines([
-        {"id": "", "created": 0, "model": "", "object": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {"id": "", "created": 0, "model": "", "object": "", "choices": [], "prompt_filter_results": [{"x": 0}]},
         *SPOKEN, ENDED, USED])),
     ("padding against eavesdroppers", OPENAI,
      data_lines([{**one, "obfuscation": "x" * n} for n, one in enumerate([*SPOKEN, ENDED, USED])])),
-    ("words split inside characters", "HTML standard, server-sent events", SPLIT),
-    ("surrogates escaped", "bug lists of other gateways", data_lines([chunk(says("X")), ENDED, USED]).replace(
+    ("words split inside characters", SSE, SPLIT),
+    ("surrogates escaped", BUGS, data_lines([chunk(says("X")), ENDED, USED]).replace(
         b'"X"', b'"\\ud83d\\ude42"')),
-    ("arguments in fragments", "bug lists of other gateways", data_lines([
+    ("arguments in fragments", BUGS, data_lines([
         _calls(_call(0, "", "f")), _calls(_call(0, '{"a"')), _calls(_call(0, ": 1}")),
         chunk({"index": 0, "delta": {}, "finish_reason": "tool_calls"}), USED])),
     ("parallel calls, mixed", OPENAI, data_lines([
         _calls(_call(0, "", "f"), _call(1, "", "g")), _calls(_call(1, "{}")), _calls(_call(0, "{}")),
         chunk({"index": 0, "delta": {}, "finish_reason": "tool_calls"}), USED])),
-    ("a refusal", OPENAI, data_lines([chunk(says(refusal="I cannot ", role="assistant")), chunk(says(refusal="do that.")),
-                                      ENDED, USED])),
+    ("a refusal", OPENAI, data_lines([
+        chunk(says(refusal="I cannot ", role="assistant")), chunk(says(refusal="do that.")), ENDED, USED])),
     ("a legacy function call", OPENAI, data_lines([
         chunk(says(function_call={"name": "f", "arguments": "{}"})), chunk(says("", finish="function_call")), USED])),
     ("cut off by its limit", OPENAI, data_lines([*SPOKEN, chunk(says("", finish="length")), USED])),
@@ -208,12 +210,12 @@ THOUGHTS: list[tuple[str, str, bytes]] = [
         chunk(says(reasoning="Well, ")), *SPOKEN[1:], ENDED, chunk(usage=REASONED)])),
 ]  # fmt: skip
 UNSAID: list[tuple[str, str, bytes, str]] = [
-    ("no usage", "bug lists of other gateways", data_lines([*SPOKEN, ENDED]), "answered"),
-    ("breaks off", "bug lists of other gateways", data_lines(SPOKEN, done=False), "upstream_broken"),
-    ("an error in the middle", "bug lists of other gateways",
+    ("no usage", BUGS, data_lines([*SPOKEN, ENDED]), "answered"),
+    ("breaks off", BUGS, data_lines(SPOKEN, done=False), "upstream_broken"),
+    ("an error in the middle", BUGS,
      data_lines([*SPOKEN, {"error": {"message": "overloaded", "code": 529}}], done=False), "upstream_broken"),
     ("an error as a text", "vLLM", data_lines([*SPOKEN, {"error": "overloaded"}], done=False), "upstream_broken"),
-    ("garbage in the middle", "bug lists of other gateways", data_lines(SPOKEN, done=False) + b"data: {no\n\n", "upstream_broken"),
+    ("garbage in the middle", BUGS, data_lines(SPOKEN, done=False) + b"data: {no\n\n", "upstream_broken"),
 ]
 
 
@@ -229,9 +231,9 @@ def shapes() -> Iterator[Shape]:
     for name, source, stream, ends in UNSAID:
         yield Shape(name, "chat", source, (stream,), ESTIMATED, streamed=True, ends=ends)
     single = tuple(bytes([byte]) for byte in SPLIT)
-    yield Shape("one byte at a time", "chat", "bug lists of other gateways", single, Counts(100, 20), streamed=True)
+    yield Shape("one byte at a time", "chat", BUGS, single, Counts(100, 20), streamed=True)
     single = tuple(bytes([byte]) for byte in CRLF)
-    yield Shape("one byte at a time, CRLF", "chat", "bug lists of other gateways", single, Counts(100, 20), streamed=True)
+    yield Shape("one byte at a time, CRLF", "chat", BUGS, single, Counts(100, 20), streamed=True)
     pretty = text(body(PLAIN)).replace(b", ", b",\n\t ")
     yield Shape("white space", "chat", OPENAI, (pretty,), Counts(100, 20))
     yield Shape("a stream asked, a whole given", "chat", "Azure, Bedrock proxies", whole(body(PLAIN)), Counts(100, 20),

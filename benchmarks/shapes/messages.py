@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from shapes import ESTIMATED, Counts, Json, Shape, named_lines, text, whole
+from shapes import BUGS, ESTIMATED, Counts, Json, Shape, named_lines, text, whole
 
 ANTHROPIC = "Anthropic API reference, Messages"
 SPLIT = {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 10}
@@ -35,7 +35,7 @@ DIALECTS: list[tuple[str, str, Any, Counts]] = [
         **PLAIN, "input_tokens": 60, "cache_creation_input_tokens": 40,
         "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 10},
     }, Counts(100, 20, write=40, write_1h=10)),
-    ("lifetimes without a total", "bug lists of other gateways", {
+    ("lifetimes without a total", BUGS, {
         **PLAIN, "input_tokens": 60, "cache_creation": SPLIT,
     }, Counts(100, 20, write=40, write_1h=10)),
     ("nothing fresh", ANTHROPIC, {"input_tokens": 0, "cache_read_input_tokens": 100, "output_tokens": 20},
@@ -54,9 +54,9 @@ DIALECTS: list[tuple[str, str, Any, Counts]] = [
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0}, "inference_geo": "global",
     }, Counts(100, 20)),
-    ("counts as texts", "bug lists of other gateways", {"input_tokens": "100", "output_tokens": "20"}, Counts(100, 20)),
-    ("no usage", "bug lists of other gateways", None, ESTIMATED),
-    ("empty", "bug lists of other gateways", {}, ESTIMATED),
+    ("counts as texts", BUGS, {"input_tokens": "100", "output_tokens": "20"}, Counts(100, 20)),
+    ("no usage", BUGS, None, ESTIMATED),
+    ("empty", BUGS, {}, ESTIMATED),
 ]  # fmt: skip
 HEAD = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m-2026-01-01"}
 ENDING = {"stop_reason": "end_turn", "stop_sequence": None}
@@ -97,8 +97,8 @@ def _stream(begun: Any, ended: Any, blocks: list[Json] | None = None, **fields: 
     return [start(begun), *(blocks or WORDS), delta(ended, **fields), STOP]
 
 
-THINKS = block(0, {"type": "thinking", "thinking": "", "signature": ""}, {"type": "thinking_delta", "thinking": "Well."},
-               {"type": "signature_delta", "signature": "c2ln"})  # fmt: skip
+THINKS = block(0, {"type": "thinking", "thinking": "", "signature": ""},
+               {"type": "thinking_delta", "thinking": "Well."}, {"type": "signature_delta", "signature": "c2ln"})  # fmt: skip
 CALLS = [
     *block(1, {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
            {"type": "input_json_delta", "partial_json": '{"a"'}, {"type": "input_json_delta", "partial_json": ": 1}"}),
@@ -118,15 +118,15 @@ STREAMS: list[tuple[str, str, list[Json], Counts]] = [
     ("everything again at the end", ANTHROPIC, _stream(FIRST, PLAIN), Counts(100, 20)),
     ("input known at the end only", "Bedrock and vLLM proxies", _stream({"input_tokens": 0, "output_tokens": 0}, PLAIN),
      Counts(100, 20)),
-    ("zero input at the end", "bug lists of other gateways", _stream(FIRST, {"input_tokens": 0, "output_tokens": 20}),
+    ("zero input at the end", BUGS, _stream(FIRST, {"input_tokens": 0, "output_tokens": 20}),
      Counts(100, 20)),
-    ("null input at the end", "bug lists of other gateways", _stream(FIRST, {"input_tokens": None, "output_tokens": 20}),
+    ("null input at the end", BUGS, _stream(FIRST, {"input_tokens": None, "output_tokens": 20}),
      Counts(100, 20)),
     ("cache in the first part", "litellm #11789", _stream({**CACHED, "output_tokens": 1}, {"output_tokens": 20}),
      Counts(100, 20, read=50, write=10)),
     ("cache in both parts", "litellm #11789", _stream({**CACHED, "output_tokens": 1}, CACHED),
      Counts(100, 20, read=50, write=10)),
-    ("cache in the last part", "bug lists of other gateways", _stream({"input_tokens": 40, "output_tokens": 1}, CACHED),
+    ("cache in the last part", BUGS, _stream({"input_tokens": 40, "output_tokens": 1}, CACHED),
      Counts(100, 20, read=50, write=10)),
     ("lifetimes in the first part", ANTHROPIC, _stream(
         {"input_tokens": 60, "cache_creation_input_tokens": 40, "cache_creation": SPLIT, "output_tokens": 1},
@@ -134,18 +134,19 @@ STREAMS: list[tuple[str, str, list[Json], Counts]] = [
     ("more input read on the way", "litellm #42663, server tools", _stream(
         {"input_tokens": 30, "output_tokens": 1},
         {**PLAIN, "server_tool_use": {"web_search_requests": 2}}, SEARCHED), Counts(100, 20, searches=2)),
-    ("several deltas, growing", "bug lists of other gateways",
+    ("several deltas, growing", BUGS,
      [start(FIRST), *WORDS, {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 8}},
       delta({"output_tokens": 20}), STOP], Counts(100, 20)),
     ("thinking and its signature", ANTHROPIC, _stream(FIRST, {"output_tokens": 20}, [*THINKS, *says("Days.", index=1)]),
      Counts(100, 20)),
     ("parallel tools in fragments", ANTHROPIC, _stream(FIRST, {"output_tokens": 20}, [*says("Wait."), *CALLS],
                                                        stop_reason="tool_use"), Counts(100, 20)),
-    ("cut off by its limit", ANTHROPIC, _stream(FIRST, {"output_tokens": 20}, stop_reason="max_tokens"), Counts(100, 20)),
+    ("cut off by its limit", ANTHROPIC, _stream(FIRST, {"output_tokens": 20}, stop_reason="max_tokens"),
+     Counts(100, 20)),
     ("paused", ANTHROPIC, _stream(FIRST, {"output_tokens": 20}, stop_reason="pause_turn"), Counts(100, 20)),
     ("refused", ANTHROPIC, _stream(FIRST, {"output_tokens": 20}, stop_reason="refusal"), Counts(100, 20)),
-    ("pings in between", ANTHROPIC, [start(FIRST), PING, *WORDS[:2], PING, *WORDS[2:], delta({"output_tokens": 20}), PING,
-                                     STOP], Counts(100, 20)),
+    ("pings in between", ANTHROPIC, [
+        start(FIRST), PING, *WORDS[:2], PING, *WORDS[2:], delta({"output_tokens": 20}), PING, STOP], Counts(100, 20)),
     ("an event of tomorrow", ANTHROPIC, [start(FIRST), {"type": "something_new", "x": 1}, *WORDS,
                                          delta({"output_tokens": 20}), STOP], Counts(100, 20)),
     ("the standard tier", ANTHROPIC, _stream({**FIRST, "service_tier": "standard"}, {"output_tokens": 20}),
@@ -171,7 +172,7 @@ def shapes() -> Iterator[Shape]:
         ("an error in the middle", named_lines([*BEGUN, OVERLOADED]), "upstream_broken", FROM_START),
         ("garbage in the middle", named_lines(BEGUN) + b"event: x\ndata: {no\n\n", "upstream_broken", FROM_START),
     ):
-        yield Shape(name, "messages", "bug lists of other gateways", (stream,), counts, streamed=True, ends=ends)
+        yield Shape(name, "messages", BUGS, (stream,), counts, streamed=True, ends=ends)
     split = named_lines(_stream(FIRST, {"output_tokens": 20}, says("Grüße, 世界 🙂")))
     single = tuple(bytes([byte]) for byte in split)
-    yield Shape("one byte at a time", "messages", "bug lists of other gateways", single, Counts(100, 20), streamed=True)
+    yield Shape("one byte at a time", "messages", BUGS, single, Counts(100, 20), streamed=True)

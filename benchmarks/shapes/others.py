@@ -24,7 +24,8 @@ EMBEDDINGS: list[tuple[str, str, Any, Any, Counts]] = [
 ]  # fmt: skip
 RESULTS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]
 RERANKED: list[tuple[str, str, Json, Counts]] = [
-    ("tokens", "Jina API reference", {"model": "m", "results": RESULTS, "usage": {"total_tokens": 100}}, Counts(100, 0)),
+    ("tokens", "Jina API reference", {"model": "m", "results": RESULTS, "usage": {"total_tokens": 100}},
+     Counts(100, 0)),
     ("prompt tokens too", "Jina API reference", {
         "model": "m", "results": RESULTS, "usage": {"total_tokens": 100, "prompt_tokens": 100}}, Counts(100, 0)),
     ("Voyage's form", "Voyage API reference", {

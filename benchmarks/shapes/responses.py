@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from shapes import ESTIMATED, Counts, Json, Shape, named_lines, text, whole
+from shapes import BUGS, ESTIMATED, Counts, Json, Shape, named_lines, text, whole
 
 OPENAI = "OpenAI API reference, Responses"
 PLAIN = {
@@ -21,18 +21,18 @@ DIALECTS: list[tuple[str, str, Any, Counts]] = [
     ("both", OPENAI, {
         **PLAIN, "input_tokens_details": {"cached_tokens": 64}, "output_tokens_details": {"reasoning_tokens": 15},
     }, Counts(100, 20, read=64, reasoning=15)),
-    ("null details", "bug lists of other gateways", {
+    ("null details", BUGS, {
         **PLAIN, "input_tokens_details": None, "output_tokens_details": None,
     }, Counts(100, 20)),
     ("no details", "compatible servers", {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120},
      Counts(100, 20)),
     ("no total", "compatible servers", {"input_tokens": 100, "output_tokens": 20}, Counts(100, 20)),
-    ("counts as texts", "bug lists of other gateways", {"input_tokens": "100", "output_tokens": "20"}, Counts(100, 20)),
-    ("more cached than read", "bug lists of other gateways", {**PLAIN, "input_tokens_details": {"cached_tokens": 150}},
+    ("counts as texts", BUGS, {"input_tokens": "100", "output_tokens": "20"}, Counts(100, 20)),
+    ("more cached than read", BUGS, {**PLAIN, "input_tokens_details": {"cached_tokens": 150}},
      Counts(100, 20, read=100)),
     ("cost", "OpenRouter", {**PLAIN, "cost": 0.0123}, Counts(100, 20, cost="0.0123")),
-    ("null", "bug lists of other gateways", None, ESTIMATED),
-    ("zeros", "bug lists of other gateways", {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, ESTIMATED),
+    ("null", BUGS, None, ESTIMATED),
+    ("zeros", BUGS, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, ESTIMATED),
 ]  # fmt: skip
 
 
@@ -111,6 +111,6 @@ def shapes() -> Iterator[Shape]:
         ("an error in the middle", named_lines([*good[:6], error]), "upstream_broken", ESTIMATED),
         ("garbage in the middle", named_lines(good[:6]) + b"event: x\ndata: {no\n\n", "upstream_broken", ESTIMATED),
     ):  # fmt: skip
-        yield Shape(name, "responses", "bug lists of other gateways", (sent,), counts, streamed=True, ends=ends)
+        yield Shape(name, "responses", BUGS, (sent,), counts, streamed=True, ends=ends)
     single = tuple(bytes([byte]) for byte in named_lines(good))
-    yield Shape("one byte at a time", "responses", "bug lists of other gateways", single, Counts(100, 20), streamed=True)
+    yield Shape("one byte at a time", "responses", BUGS, single, Counts(100, 20), streamed=True)
