@@ -9,6 +9,8 @@ from typing import Any
 
 from negawatt.economics.usage import Usage
 
+_TIERS = frozenset({"batch", "priority"})  # of those that are not standard, what the Messages API knows
+
 
 def chat_usage(usage: Usage) -> dict[str, Any]:
     """Return *usage* as Chat Completions has it: details are parts of their sums."""
@@ -62,8 +64,8 @@ def messages_usage(usage: Usage) -> dict[str, Any]:
     if usage.reasoning_tokens:
         found["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
     if usage.web_searches:
-        found["server_tool_use"] = {"web_search_requests": usage.web_searches}
-    if usage.tier is not None:
+        found["server_tool_use"] = {"web_search_requests": usage.web_searches, "web_fetch_requests": 0}
+    if usage.tier in _TIERS:
         found["service_tier"] = usage.tier
     return found
 
