@@ -198,7 +198,8 @@ def test_the_key_is_the_same_after_a_restart():
     code = (
         "from negawatt.call import *; from negawatt.keys import key_of; from negawatt.wire.chat import CHAT;"
         "from negawatt.clock import SystemClock;"
-        f"call = Call(id='x', wire=CHAT, request=Request({orjson.dumps(shuffled(BASE, True))!r}), trail=Trail(SystemClock()),"
+        f"request = Request({orjson.dumps(shuffled(BASE, True))!r});"
+        "call = Call(id='x', wire=CHAT, request=request, trail=Trail(SystemClock()),"
         "received_at=0, started=0, scope=Scope(tenant='acme', permissions='p', corpus_version='3'));"
         "print(key_of(call))"
     )

@@ -169,7 +169,10 @@ BAD = {
         [json.dumps({"arrival_s": 0, "request": {**BODY, "x": 0}}).replace("0}}", "[" * 500 + "]" * 500 + "}}")],
         "trace.jsonl:1: request: cannot be sent: Recursion limit reached",
     ),
-    "other endpoint": ([{"body": BODY, "url": "/v1/images"}], "trace.jsonl:1: url: expected one of /v1/chat/completions"),
+    "other endpoint": (
+        [{"body": BODY, "url": "/v1/images"}],
+        "trace.jsonl:1: url: expected one of /v1/chat/completions",
+    ),
     "ledger tokens": ([{"received_at": 1, "input_tokens": -1}], "trace.jsonl:1: input_tokens: Expected int >= 0"),
     "mooncake blocks": (
         [{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": ["x"]}],

@@ -19,6 +19,7 @@ from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
 from negawatt.proof.virtual import VirtualClock, VirtualLoop, run
+from negawatt.protocol import Wire
 from negawatt.reply import Burst, Chunk, Reply
 from negawatt.wire.chat import CHAT
 
@@ -116,7 +117,7 @@ class Fake:
     An empty script answers with *said*. *delay_s* passes before an answer begins, *every_s* between chunks.
     """
 
-    speaks = frozenset({"chat"})
+    speaks: frozenset[str] = frozenset({"chat"})
 
     def __init__(self, said: str = "an answer", *, delay_s: float = 1.0, every_s: float = 0.1) -> None:
         self.said = said
@@ -189,9 +190,9 @@ class World:
     def rows(self) -> list[Outcome]:
         return self.ledger.outcomes
 
-    def call(self, request: dict[str, Any] | bytes | None = None, **hints: str | None) -> Call:
+    def call(self, request: dict[str, Any] | bytes | None = None, *, wire: Wire = CHAT, **hints: str | None) -> Call:
         body = request if isinstance(request, bytes) else orjson.dumps(chat() if request is None else request)
-        return self.gateway.new_call(body, Hints(**hints))
+        return self.gateway.new_call(body, Hints(**hints), wire=wire)
 
     async def ask(self, request: dict[str, Any] | None = None, **hints: str | None) -> Answer:
         """Ask as the server does: read to the end, close, whole or streamed as the request says."""

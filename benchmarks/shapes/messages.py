@@ -98,7 +98,8 @@ def _stream(begun: Any, ended: Any, blocks: list[Json] | None = None, **fields: 
 
 
 THINKS = block(0, {"type": "thinking", "thinking": "", "signature": ""},
-               {"type": "thinking_delta", "thinking": "Well."}, {"type": "signature_delta", "signature": "c2ln"})  # fmt: skip
+               {"type": "thinking_delta", "thinking": "Well."},
+               {"type": "signature_delta", "signature": "c2ln"})  # fmt: skip
 CALLS = [
     *block(1, {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
            {"type": "input_json_delta", "partial_json": '{"a"'}, {"type": "input_json_delta", "partial_json": ": 1}"}),
