@@ -124,7 +124,7 @@ def configuration(folder: Path, port: int) -> Path:
     path.write_text(
         f'[ledger]\nurl = "sqlite:///{folder}/ledger.sqlite"\n[holdout]\nshare = 0.0\n'
         f'[economics]\nprices = "{folder}/prices.toml"\n[levers.exact_cache]\nmode = "off"\n'
-        f'[levers.retry]\nattempts = 1\nbreaker_failures = 1000000\n{providers}',
+        f"[levers.retry]\nattempts = 1\nbreaker_failures = 1000000\n{providers}",
         encoding="utf-8",
     )
     return path

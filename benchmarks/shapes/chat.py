@@ -212,8 +212,12 @@ THOUGHTS: list[tuple[str, str, bytes]] = [
 UNSAID: list[tuple[str, str, bytes, str]] = [
     ("no usage", BUGS, data_lines([*SPOKEN, ENDED]), "answered"),
     ("breaks off", BUGS, data_lines(SPOKEN, done=False), "upstream_broken"),
-    ("an error in the middle", BUGS,
-     data_lines([*SPOKEN, {"error": {"message": "overloaded", "code": 529}}], done=False), "upstream_broken"),
+    (
+        "an error in the middle",
+        BUGS,
+        data_lines([*SPOKEN, {"error": {"message": "overloaded", "code": 529}}], done=False),
+        "upstream_broken",
+    ),
     ("an error as a text", "vLLM", data_lines([*SPOKEN, {"error": "overloaded"}], done=False), "upstream_broken"),
     ("garbage in the middle", BUGS, data_lines(SPOKEN, done=False) + b"data: {no\n\n", "upstream_broken"),
 ]

@@ -33,8 +33,9 @@ def outcome(call_id: str = "nw-1", **fields: Any) -> Outcome:
         "cache_write_tokens": 0, "reasoning_tokens": 5, "usage_basis": "measured", "baseline_input_tokens": 100,
         "baseline_output_tokens": 20, "cost_pusd": 27_000_000, "baseline_cost_pusd": 27_000_000,
         "price_source": "genai-prices", "energy_low_j": 1.5, "energy_j": 2.25, "energy_high_j": 1e3,
-        "baseline_energy_low_j": 1.5, "baseline_energy_j": 2.25, "baseline_energy_high_j": 1e3, "energy_basis": "measured", "co2e_g": 0.125,
-        "duration_s": 1.5, "queue_s": 0.0, "upstream_s": 1.25, "overhead_s": 0.25, "time_to_first_chunk_s": 0.5,
-        "baseline_duration_s": 1.5, "decisions": "[]", "attempt_log": "[]", "versions": "{}",
+        "baseline_energy_low_j": 1.5, "baseline_energy_j": 2.25, "baseline_energy_high_j": 1e3,
+        "energy_basis": "measured", "co2e_g": 0.125, "duration_s": 1.5, "queue_s": 0.0, "upstream_s": 1.25,
+        "overhead_s": 0.25, "time_to_first_chunk_s": 0.5, "baseline_duration_s": 1.5,
+        "decisions": "[]", "attempt_log": "[]", "versions": "{}",
     }  # fmt: skip
     return Outcome(**{**row, **fields})

@@ -360,10 +360,10 @@ def test_a_ledger_of_an_older_version_is_brought_up_to_date(path: Path):
 SINCE_2 = ("protocol", "key_headers", "response_id", "counted_input_tokens", "count_basis")
 
 
-def test_an_answer_is_found_by_its_id(ledger: Ledger):
+async def test_an_answer_is_found_by_its_id(ledger: Ledger):
     """The newest call that a provider gave it to; nothing for an id that nobody was given."""
     for i, name in enumerate(("a", "b", "a")):
         ledger.append(outcome(f"nw-{i}", received_at=EPOCH + i, protocol="responses", response_id=name))
-    found = ledger.answered("a")
+    found = await ledger.answered("a")
     assert found is not None and found.id == "nw-2"
-    assert ledger.answered("c") is None
+    assert await ledger.answered("c") is None

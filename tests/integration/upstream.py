@@ -246,8 +246,8 @@ class Part:
 
 
 def script_of(request: Json) -> Json:
-    """Return the script in the last message, an empty one where there is none."""
-    content = request["messages"][-1].get("content")
+    """Return the script in the last message, or in the input, an empty one where there is none."""
+    content = request["messages"][-1].get("content") if "messages" in request else request.get("input")
     if isinstance(content, str) and content.startswith("{"):
         script = json.loads(content)
         assert isinstance(script, dict)
@@ -284,12 +284,12 @@ async def bare(to: Conversation, part: Part) -> None:
 
 
 async def events(to: Conversation, part: Part) -> None:
-    """Stream the *events* as they stand, *gap_s* between them, then end."""
+    """Stream the *events* as they stand, *gap_s* between them, then end, or do what *then* says."""
     to.begin()
     for one in part.script["events"]:
         to.event(one)
         await asyncio.sleep(part.script.get("gap_s", 0))
-    to.end()
+    await THEN[part.script.get("then", "end")](to)
 
 
 async def _some(to: Conversation, part: Part) -> None:
@@ -356,6 +356,39 @@ async def flood(to: Conversation, part: Part) -> None:
         to.event(last)
     to.end()
 
+
+async def _end(to: Conversation) -> None:
+    to.end()
+
+
+async def _wait(to: Conversation) -> None:
+    await asyncio.Event().wait()
+
+
+async def _hang_up(to: Conversation) -> None:
+    await asyncio.sleep(0.05)
+    to.hang_up()
+
+
+async def _reset(to: Conversation) -> None:
+    await asyncio.sleep(0.05)
+    to.reset()
+
+
+async def _long_line(to: Conversation) -> None:
+    """Begin an event that has no end, for ten megabytes."""
+    for _ in range(10):
+        to.say(b"f4240\r\n" + b"data: x"[:7].ljust(1_000_000, b"x") + b"\r\n")
+        await to.drain()
+    to.end()
+
+
+async def _garbage(to: Conversation) -> None:
+    to.event("{no")
+    to.end()
+
+
+THEN = {"end": _end, "wait": _wait, "hang_up": _hang_up, "reset": _reset, "long line": _long_line, "garbage": _garbage}
 
 DOINGS = {
     doing.__name__: doing

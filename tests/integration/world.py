@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 NEGAWATT = Path(sys.executable).parent / "negawatt"
 START_S = 20.0  # for a process to come up on a busy machine
 AT_ONCE_S = 0.3  # 100 ms, and what a busy machine adds
+CHAT = "/v1/chat/completions"
 Json = dict[str, Any]
 _T = TypeVar("_T")
 
@@ -199,10 +200,10 @@ class Gateway(Process):
     def get(self, path: str, headers: Json | None = None) -> Answer:
         return self.request("GET", path, None, headers)
 
-    def post(self, body: Json | bytes, task: str | None = None, **headers: str) -> Answer:
-        """Ask for a chat completion. Of *headers* ``x_api_key`` is sent as ``x-api-key``."""
+    def post(self, body: Json | bytes, task: str | None = None, path: str = CHAT, **headers: str) -> Answer:
+        """Ask for a chat completion, or what is at *path*. Of *headers* ``x_api_key`` is sent as ``x-api-key``."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.request("POST", "/v1/chat/completions", data, headers_of(task, **headers))
+        return self.request("POST", path, data, headers_of(task, **headers))
 
     def try_post(self, body: Json) -> None:
         """Ask for a chat completion, and do not mind what comes of it."""
@@ -283,12 +284,14 @@ async def many_connections() -> AsyncIterator[aiohttp.ClientSession]:
 class Caller:
     """A caller on a bare socket, who may hang up when it likes."""
 
-    def __init__(self, gateway: Gateway, body: Json | bytes, task: str | None = None, **headers: str) -> None:
+    def __init__(
+        self, gateway: Gateway, body: Json | bytes, task: str | None = None, path: str = CHAT, **headers: str
+    ) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"host": "test", "content-length": str(len(data)), **headers_of(task, **headers)}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.socket = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
-        self.socket.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + data)
+        self.socket.sendall(f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + data)
         self.read = b""
 
     def read_until(self, mark: bytes) -> bytes:

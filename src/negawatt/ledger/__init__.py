@@ -28,7 +28,7 @@ class Ledger(Protocol):
 
     def content(self, call_id: str) -> Content | None: ...
 
-    def answered(self, response_id: str) -> Outcome | None:
+    async def answered(self, response_id: str) -> Outcome | None:
         """Return the newest call that a provider answered with *response_id*, None if there is none."""
         ...
 

@@ -31,7 +31,7 @@ class MemoryLedger:
     def content(self, call_id: str) -> Content | None:
         return self._contents.get(call_id)
 
-    def answered(self, response_id: str) -> Outcome | None:
+    async def answered(self, response_id: str) -> Outcome | None:
         return next((one for one in reversed(self.outcomes) if one.response_id == response_id), None)
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS content (
 
 SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
 ANSWERED = f"""
-SELECT {', '.join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol = 'responses'
+SELECT {", ".join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol = 'responses'
 ORDER BY received_at DESC LIMIT 1
 """
 CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"

@@ -6,6 +6,7 @@ the rows of that last moment and no others, and the file is sound: every batch i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import threading
@@ -72,7 +73,10 @@ class SqliteLedger:
         self.flush()
         return read_content(self._path, call_id)
 
-    def answered(self, response_id: str) -> Outcome | None:
+    async def answered(self, response_id: str) -> Outcome | None:
+        return await asyncio.to_thread(self._answered, response_id)
+
+    def _answered(self, response_id: str) -> Outcome | None:
         self.flush()
         connection = _reading(self._path)
         try:

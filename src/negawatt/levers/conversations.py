@@ -6,7 +6,6 @@ the prompt. All callers share the gateway's one key, so the provider cannot tell
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from negawatt.call import Call
@@ -40,7 +39,7 @@ class Conversations:
     async def check(self, call: Call) -> None:
         """Raise `InvalidRequest` when *call* goes on from what is not its caller's."""
         for field, name in call.wire.continues(call.request):
-            owner = self._owners.get(name) or await asyncio.to_thread(self._found, name)
+            owner = self._owners.get(name) or await self._found(name)
             if owner is None and not self._divided and not call.hints.permissions:
                 continue
             if owner is None or not _may(call, owner):
@@ -60,8 +59,8 @@ class Conversations:
                 del self._owners[next(iter(self._owners))]
             self._owners[name] = _owner(call)
 
-    def _found(self, name: str) -> Owner | None:
-        row = self._ledger.answered(name)
+    async def _found(self, name: str) -> Owner | None:
+        row = await self._ledger.answered(name)
         return None if row is None else Owner(row.tenant or "", row.permissions or "", row.user_id)
 
 
