@@ -34,12 +34,12 @@ def chat_usage(usage: Usage) -> dict[str, Any]:
 
 def responses_usage(usage: Usage) -> dict[str, Any]:
     """Return *usage* as the Responses API has it."""
-    read = {"cached_tokens": usage.cache_read_tokens}
-    if usage.cache_write_tokens:
-        read["cache_write_tokens"] = usage.cache_write_tokens
     return {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": read,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens,
