@@ -24,6 +24,7 @@ FIELDS: Mapping[str, Field] = {
     "background_options": Field("refused", "answers come at once"),
     "context_management": Field("refused", "nothing is folded there"),
     "conversation": Field("refused", _STATE),
+    "image": Field("refused", "no pictures are made there"),
     "include": Field(
         "converted",
         "message.output_text.logprobs: logprobs; reasoning.encrypted_content is left out, there is none; the others "
