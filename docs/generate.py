@@ -11,6 +11,7 @@ stands in `meanings.toml` beside this file; a field without a meaning, or a mean
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import json
 import sys
@@ -27,6 +28,8 @@ from negawatt import errors
 from negawatt.config import Config
 from negawatt.ledger.outcome import ENDINGS, Outcome
 from negawatt.providers.rows import ROWS
+from negawatt.translate.routes import PAIRS
+from negawatt.translate.table import Untranslatable
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -149,7 +152,7 @@ def errors_table() -> str:
     """Return one row for each error of the tree that a caller may see."""
     kinds = [
         kind
-        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        for _, kind in [*inspect.getmembers(errors, inspect.isclass), ("", Untranslatable)]
         if issubclass(kind, errors.NegawattError) and kind not in (errors.NegawattError, errors.RequestError)
     ]
     meanings = meanings_of("errors", [kind.__name__ for kind in kinds])
@@ -178,6 +181,16 @@ def endings_table() -> str:
     return "\n".join(["| ending | when |", "| --- | --- |", *(f"| `{one}` | {meanings[one]} |" for one in ENDINGS)])
 
 
+def translation_table(source: str, target: str) -> str:
+    """Return what becomes of each field, and each kind of content, of a request in *source* put into *target*."""
+    module = importlib.import_module(PAIRS[source, target].partition(":")[0])
+    lines = ["| of the request | is | |", "| --- | --- | --- |"]
+    for title, table in (("", module.FIELDS), ("content: ", module.CONTENT)):
+        for name, field in sorted(table.items()) if not title else table.items():
+            lines.append(f"| {title}`{name}` | {field.how} | {field.note} |")
+    return "\n".join(lines)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"config:{prefix}": lambda prefix=prefix: config_table(prefix)  # type: ignore[misc]
@@ -185,6 +198,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
             "server.", "ledger.", "economics.", "cache.", "levers.exact_cache.", "levers.coalesce.", "levers.retry.",
             "holdout.", "classes.<name>.", "providers[].", "models[].", "keys[].",
         )
+    },
+    **{
+        f"{source}-to-{target}": lambda source=source, target=target: translation_table(source, target)  # type: ignore[misc]
+        for source, target in PAIRS
     },
     "providers": providers_table,
     "errors": errors_table,
