@@ -9,7 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from negawatt.economics.tokens import estimate_request_tokens, estimate_tokens, estimate_usage
+from negawatt.economics.tokens import (
+    estimate_request_tokens,
+    estimate_tokens,
+    estimate_usage,
+    taken_apart,
+    tokens_in,
+)
 
 LAWS = settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Counted once with o200k_base.
@@ -117,3 +123,28 @@ def test_an_estimated_usage_is_marked():
     usage = estimate_usage([{"role": "user", "content": "Hello there"}], "General Kenobi!")
     assert usage.basis == "estimated"
     assert usage.input_tokens > 0 and usage.output_tokens > 0
+
+
+def test_a_request_is_taken_apart_into_its_texts():
+    """Each thing that is said, once, and the rest as a number: 3 a message, 1 a name, 3 before the answer."""
+    said = taken_apart([{"role": "user", "name": "ada", "content": [{"type": "text", "text": "Hi"}]}, {"role": "x"}])
+    assert sorted(said.texts) == ["Hi", "ada", "user", "x"]
+    assert said.frame == 3 + 3 + 1 + 3
+    assert said.tokenized and said.framed
+
+
+def test_what_is_taken_apart_adds_up_to_the_estimate():
+    """One reading of requests for both: the estimate is the frame and the texts."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "4 degrees"}]
+    said = taken_apart(messages, [{"function": {"name": "weather"}}])
+    assert estimate_request_tokens(messages, [{"function": {"name": "weather"}}]) == said.frame + sum(
+        map(estimate_tokens, said.texts)
+    )
+    assert said.tokenized and not said.framed
+
+
+def test_parts_of_a_text_are_not_rounded_up():
+    """For adding up: a text's parts together are what the text is."""
+    text = "The support desk answers within two days. " * 20
+    assert sum(tokens_in(part) for part in text.split(" ")) == pytest.approx(tokens_in(text), rel=0.1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from negawatt.clock import Clock
     from negawatt.deadline import Deadline
     from negawatt.economics.accounts import Bill
+    from negawatt.economics.counting import Count
     from negawatt.economics.usage import Usage
     from negawatt.protocol import Wire
     from negawatt.reply import Reply
@@ -196,7 +197,7 @@ class Trail:
     """
 
     __slots__ = (
-        "_holds", "attempts", "bill", "call", "clock", "decisions", "ended", "ending", "error", "first_byte",
+        "_holds", "attempts", "bill", "call", "clock", "counted", "decisions", "ended", "ending", "error", "first_byte",
         "holdout", "on_complete", "reply", "status", "waited_s",
     )  # fmt: skip
 
@@ -213,6 +214,7 @@ class Trail:
         self.error: BaseException | None = None
         self.holdout = False
         self.reply: Reply | None = None  # as the caller has it
+        self.counted: Count | None = None  # input tokens of the attempt that answered, as counted here
         self.bill: Bill | None = None  # once nothing can change it any more
         self.on_complete: Callable[[Trail], None] | None = None
         self._holds = 1  # the caller's own

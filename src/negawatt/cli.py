@@ -14,6 +14,7 @@ from negawatt.commands.cache import cache
 from negawatt.commands.ledger import ledger
 from negawatt.commands.proof import demo, replay, report
 from negawatt.commands.serve import init, serve
+from negawatt.commands.tokens import tokens
 from negawatt.errors import NegawattError
 
 _HELP = """A gateway for language models that meters, caches and coalesces, and proves what it saves by replay.
@@ -33,7 +34,7 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, cache, ledger):
+for _command in (init, serve, demo, replay, report, cache, ledger, tokens):
     cli.add_command(_command)
 
 

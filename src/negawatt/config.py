@@ -47,12 +47,18 @@ class Ledger(_Section, frozen=True):
     keep_content: bool = False  # keep requests and answers as well, so that they can be replayed
 
 
+class Tokenizer(_Section, frozen=True):
+    models: str | tuple[str, ...]  # patterns of model names, as their provider has them
+    file: str  # a tokenizer.json
+
+
 class Economics(_Section, frozen=True):
     prices: str | None = None  # TOML file of your own prices, asked first
     litellm_prices: str | None = None  # JSON file in LiteLLM's format, asked last
     energy: str | None = None  # TOML file of your own energy coefficients
     zone: str = "WORLD"  # of the electricity grid, ISO 3166-1 alpha-3
     batch: Count | None = None  # running batch of your own inference server, where you know it
+    tokenizers: tuple[Tokenizer, ...] = ()  # of models whose tokenizer you have
 
 
 class Cache(_Section, frozen=True):

@@ -27,8 +27,10 @@ from negawatt.config import Config
 from negawatt.deadline import Alarms
 from negawatt.economics.accounts import Accounts
 from negawatt.economics.carbon import Carbon
+from negawatt.economics.counting import TokenCounter
 from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
+from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
@@ -67,6 +69,7 @@ class Gateway:
         ledger: Ledger,
         accounts: Accounts,
         keyring: Callers,
+        tokens: TokenCounter,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -82,7 +85,9 @@ class Gateway:
         self._rng = rng
         self._providers = providers
         self._models: tuple[float, list[str]] | None = None
-        levers, counter = config.levers, Counter(providers, WIRES)
+        self.tokens = tokens
+        levers = config.levers
+        counter = Counter(providers, WIRES, tokens, {"count_tokens": self._counted_here})
         cache = ExactCache(
             levers.exact_cache, config.classes, store=store, validate=broken_contract, clock=clock,
             background=self.background,
@@ -134,6 +139,7 @@ class Gateway:
         clock = clock or SystemClock()
         keyring = keyring or Keyring(config.keys, environ)
         accounts = open_accounts(config)
+        tokens = TokenCounter(TokenizerFiles(config.economics.tokenizers), background=True)
         own_providers = open_providers(config, environ) if providers is None else {}
         own_ledger: Ledger | None = None
         store: Store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", clock)
@@ -143,8 +149,8 @@ class Gateway:
                 ledger = own_ledger
             gateway = cls(
                 config, providers=own_providers if providers is None else providers, store=store,
-                ledger=ledger, accounts=accounts, keyring=keyring, clock=clock,
-                rng=rng or random.Random(),
+                ledger=ledger, accounts=accounts, keyring=keyring, tokens=tokens,
+                clock=clock, rng=rng or random.Random(),
             )  # fmt: skip
             try:
                 yield gateway
@@ -187,6 +193,14 @@ class Gateway:
         )
         trail.call = call
         return call
+
+    def _counted_here(self, call: Call) -> Reply:
+        """Answer how many tokens *call* has, for a provider that does not offer to count; and say how we know."""
+        model = call.targets[0].model
+        found = self.tokens.count(model, call.wire.prompt(call.request), call.wire.contract(call.request))
+        reply = Reply(call.wire, body=orjson.dumps({"input_tokens": found.tokens, "negawatt": {"basis": found.basis}}))
+        reply.answered_by = "negawatt"
+        return reply
 
     async def handle(self, call: Call) -> Reply:
         """Send *call* down and return its Reply, which must be closed. Raises `NegawattError`."""

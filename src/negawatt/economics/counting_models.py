@@ -10,18 +10,23 @@ import gzip
 import hashlib
 import logging
 import threading
+import zlib
 from collections.abc import Callable
 from datetime import date
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from negawatt.economics.tables import data_file, matches, plain_name, shipped
+from negawatt.economics.tables import matches, plain_name, shipped
 
 log = logging.getLogger(__name__)
 
 Tokenize = Callable[[str], float]  # text to its number of tokens
+_DATA = Path(__file__).parent / "data"
 _MOST_NAMES = 4096
+_UNUSABLE = (ImportError, OSError, EOFError, ValueError, zlib.error)
 
 
 class _Encoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,16 +91,17 @@ class Encodings:
     def _load(self, encoding: str) -> None:
         try:
             self._read[encoding] = _open(encoding, self._table.encodings[encoding])
-        except (ImportError, OSError, ValueError) as error:  # calls are counted without it then
+        except _UNUSABLE as error:  # calls are counted without it then
             log.warning("the tokenizer %s cannot be used (%s); its models are estimated", encoding, error)
             self._read[encoding] = None
 
 
+@cache  # several gateways in one process, such as the arms of a replay, share them
 def _open(name: str, encoding: _Encoding) -> Tokenize:
-    """Raises ImportError without tiktoken, OSError or ValueError for a table that is not what it should be."""
+    """Return the tokenizer *name*. Raises one of `_UNUSABLE` without tiktoken, or for a table that is damaged."""
     import tiktoken
 
-    packed = gzip.decompress(data_file(encoding.file))
+    packed = gzip.decompress((_DATA / encoding.file).read_bytes())
     if hashlib.sha256(packed).hexdigest() != encoding.sha256:
         raise ValueError(f"{encoding.file} is not the table that it should be")
     lines = (line.partition(b" ") for line in packed.splitlines())

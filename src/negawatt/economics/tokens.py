@@ -1,4 +1,4 @@
-"""Counting tokens without a tokenizer: only for calls whose provider sends no usage. Basis: ``estimated``.
+"""Taking requests apart for counting, and counting without a tokenizer. Basis: ``estimated``.
 
 A text is mapped to classes of bytes; a token count is a weighted sum of how often some short patterns of classes
 occur. Linear in the length of the text, about 1 microsecond per 100 characters. Its error against a real tokenizer
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -59,23 +59,68 @@ def estimate_tokens(text: str) -> int:
     return max(1, round(_estimator().tokens(text)))
 
 
+def tokens_in(text: str) -> float:
+    """Return the same, not rounded: for adding up the parts of a text."""
+    return _estimator().tokens(text)
+
+
+class Said(NamedTuple):
+    """A request taken apart for counting: its *texts*, and in *frame* the tokens of everything else.
+
+    *tokenized* says that all of it is text; pictures, sound, files and what we do not know are not. *framed* says that
+    there are only messages of plain text, whose frame OpenAI has published: no tools, no tool calls, no pictures.
+    """
+
+    texts: list[str]
+    frame: int
+    tokenized: bool
+    framed: bool
+
+
+def taken_apart(messages: Any, tools: Any = None) -> Said:
+    """Return what a chat request says, message by message. What is not shaped like a message counts as nothing."""
+    table = _estimator().table.request
+    texts: list[str] = []
+    frame = table.per_answer
+    tokenized = framed = True
+    for message in _mappings(messages):
+        frame += table.per_message
+        role, name, refusal = message.get("role"), message.get("name"), message.get("refusal")
+        if name:
+            frame += table.per_name
+            texts.append(name if isinstance(name, str) else str(name))
+        if role:
+            texts.append(role if isinstance(role, str) else str(role))
+        content = message.get("content")
+        if type(content) is str:
+            texts.append(content)
+        else:
+            pictures, whole = _parts(content, texts, table)
+            frame += pictures
+            tokenized = tokenized and whole
+        if refusal is not None:
+            pictures, whole = _parts(refusal, texts, table)
+            tokenized = tokenized and whole
+        for call in _mappings(message.get("tool_calls")):
+            frame += table.per_name
+            _written(call.get("function"), texts)
+            framed = False
+        framed = framed and role != "tool" and "function_call" not in message
+    for tool in _mappings(tools):
+        frame += table.per_tool
+        _written(tool.get("function", tool), texts)
+        framed = False
+    return Said(texts, frame, tokenized, framed and tokenized)
+
+
 def estimate_request_tokens(messages: Any, tools: Any = None) -> int:
     """Return about how many input tokens a chat request has: its *messages* and *tools*, as the caller sent them.
 
     Text, tool calls and tool definitions are estimated; a picture counts as a constant, sound and files as nothing.
     What is not shaped like a message counts as nothing.
     """
-    table = _estimator().table.request
-    total = table.per_answer
-    for message in _mappings(messages):
-        total += table.per_message + (table.per_name if message.get("name") else 0)
-        total += estimate_tokens(str(message.get("role") or ""))
-        total += _content(message.get("content"), table) + _content(message.get("refusal"), table)
-        for call in _mappings(message.get("tool_calls")):
-            total += table.per_name + _json(call.get("function"))
-    for tool in _mappings(tools):
-        total += table.per_tool + _json(tool.get("function", tool))
-    return total
+    said = taken_apart(messages, tools)
+    return said.frame + sum(map(estimate_tokens, said.texts))
 
 
 def estimate_usage(messages: Any, answer: str, tools: Any = None) -> Usage:
@@ -85,31 +130,46 @@ def estimate_usage(messages: Any, answer: str, tools: Any = None) -> Usage:
     )
 
 
-def _content(content: Any, table: _Request) -> int:
+def _parts(content: Any, texts: list[str], table: _Request) -> tuple[int, bool]:
+    """Add the texts of *content* to *texts*. Return the tokens of its pictures, and whether there was only text."""
+    if content is None:
+        return 0, True
     if isinstance(content, str):
-        return estimate_tokens(content)
-    total = 0
-    for part in _mappings(content):
-        text = part.get("text", part.get("refusal"))
+        texts.append(content)
+        return 0, True
+    if not isinstance(content, list | tuple):
+        return 0, False
+    total, whole = 0, True
+    for part in content:
+        text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else None
         if isinstance(text, str):
-            total += estimate_tokens(text)
-        elif part.get("type") in ("image_url", "input_image", "image"):
+            texts.append(text)
+            continue
+        whole = False
+        if isinstance(part, Mapping) and part.get("type") in ("image_url", "input_image", "image"):
             image = part.get("image_url", part)
             low = isinstance(image, Mapping) and image.get("detail") == "low"
             total += table.image_low if low else table.image
-    return total
+    return total, whole
 
 
-def _json(value: Any) -> int:
-    """Return about how many tokens *value* has as compact JSON; its strings are not escaped a second time."""
+def _written(value: Any, texts: list[str]) -> None:
+    """Add *value* to *texts* as compact JSON; its strings are not escaped a second time."""
     if isinstance(value, str):
-        return estimate_tokens(value)
-    if isinstance(value, Mapping) and isinstance(value.get("arguments"), str):
-        return estimate_tokens(str(value.get("name") or "")) + estimate_tokens(value["arguments"])
+        texts.append(value)
+    elif isinstance(value, Mapping) and isinstance(value.get("arguments"), str):
+        texts.append(str(value.get("name") or ""))
+        texts.append(value["arguments"])
+    elif value is not None:
+        texts.append(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return *value* as compact JSON, or as Python prints it where JSON has no words for it."""
     try:
-        return estimate_tokens(orjson.dumps(value).decode()) if value is not None else 0
+        return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        return estimate_tokens(str(value))
+        return str(value)
 
 
 def _mappings(values: Any) -> Iterable[Mapping[str, Any]]:

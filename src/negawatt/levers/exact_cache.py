@@ -180,6 +180,8 @@ class ExactCache:
             return "cut off"
         if reply.status != 200:
             return f"status {reply.status}"
+        if reply.answered_by not in ("provider", "coalesce"):
+            return "no provider's answer"
         target = _origin(call, reply)[0]
         if (target.provider, target.model) != (call.targets[0].provider, call.targets[0].model):
             return "answered by a fallback"

@@ -103,6 +103,8 @@ class Meter:
             prompt_version=call.scope.prompt_version,
             key_headers=None if call.scope.headers is None else _encode(call.scope.headers).decode(),
             response_id=_response_id(trail),
+            counted_input_tokens=None if trail.counted is None else trail.counted.tokens,
+            count_basis=None if trail.counted is None else trail.counted.basis,
         )
 
     def _amounts(self, bill: Bill, trail: Trail, overhead_s: float) -> dict[str, Any]:

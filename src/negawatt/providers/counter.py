@@ -6,6 +6,7 @@ in the provider's own words, and everything above sees the caller's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from negawatt.call import Attempt, Call, Request
-from negawatt.economics.tokens import estimate_request_tokens, estimate_tokens
+from negawatt.economics.counting import TokenCounter
 from negawatt.economics.usage import Usage
 from negawatt.errors import NegawattError, UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamStatus
 from negawatt.protocol import Prompt, Wire
@@ -23,22 +24,34 @@ from negawatt.translate import Translation
 from negawatt.translate.answer import translated
 from negawatt.translate.routes import route
 
+log = logging.getLogger(__name__)
+
 Here = Callable[[Call], Reply]
 _OURS_TO_MEND = 401  # the provider refused our key: not for the caller to read
+# Of each model, how many calls are counted to begin with, and which of the later ones: their counts are compared with
+# the provider's, and that takes a few dozen microseconds each.
+_COUNTED_FIRST, _COUNTED_EVERY = 50, 20
+_MOST_MODELS = 4096
 
 
 class Counter:
     """The handler at the bottom of the pipeline: asks the call's first target, and books the attempt.
 
     *wires* are the protocols that providers may speak. *here* answers what we can answer ourselves in a protocol that
-    the provider does not speak.
+    the provider does not speak. *tokens* counts what a provider does not tell, and learns from what it does.
     """
 
     def __init__(
-        self, providers: Mapping[str, Provider], wires: Mapping[str, Wire], here: Mapping[str, Here] | None = None
+        self,
+        providers: Mapping[str, Provider],
+        wires: Mapping[str, Wire],
+        tokens: TokenCounter,
+        here: Mapping[str, Here] | None = None,
     ) -> None:
         self._providers = providers
         self._wires = wires
+        self._tokens = tokens
+        self._answers: dict[str, int] = {}  # of each model
         self._here = here or {}
         self._routes: dict[tuple[str, str], Translation | None] = {}
 
@@ -75,7 +88,7 @@ class Counter:
             if reply.streamed:
                 await self._begin(reply)
             else:
-                attempt.usage = _usage(wire, call.request, reply)
+                attempt.usage = self._usage(call, reply)
         except BaseException as error:
             self._failed(call, attempt, error)
             raise
@@ -86,6 +99,7 @@ class Counter:
             reply.on_read(partial(self._settle, call, attempt))
         else:
             call.trail.close_attempt(attempt)
+            self._compare(call, attempt)
         return reply
 
     async def _begin(self, reply: Reply) -> None:
@@ -103,37 +117,56 @@ class Counter:
         # An error status, or no connection: providers charge nothing. Anything else may have been computed.
         attempt.billed = call.wire.billed and not isinstance(error, (UpstreamStatus, UpstreamConnectError))
         if attempt.billed and isinstance(error, UpstreamError):
-            attempt.usage = _estimate(call.wire, call.request, {})
+            attempt.usage = self._estimate(call, {})
         call.trail.close_attempt(attempt, error=type(error).__name__)
 
     def _settle(self, call: Call, attempt: Attempt, reply: Reply) -> None:
         try:
-            attempt.usage = _usage(call.wire, call.request, reply)
+            attempt.usage = self._usage(call, reply)
+            self._compare(call, attempt)
         finally:  # whatever the provider sent, the attempt has ended
             error = None if reply.finished else type(reply.error).__name__ if reply.error else "cancelled"
             call.trail.close_attempt(attempt, error=error)
 
+    def _usage(self, call: Call, reply: Reply) -> Usage:
+        """Return what the provider says it used, else what was received and sent, counted here."""
+        said = call.wire.usage(reply.data)
+        if said is None:
+            return self._estimate(call, reply.data)
+        return said if reply.usage_basis == "measured" else msgspec.structs.replace(said, basis=reply.usage_basis)
 
-def _usage(wire: Wire, request: Request, reply: Reply) -> Usage:
-    """Return what the provider says it used, else what was received and sent, counted here."""
-    said = wire.usage(reply.data)
-    if said is None:
-        return _estimate(wire, request, reply.data)
-    return said if reply.usage_basis == "measured" else msgspec.structs.replace(said, basis=reply.usage_basis)
+    def _estimate(self, call: Call, data: Mapping[str, Any]) -> Usage:
+        wire, model, said = call.wire, call.targets[0].model, call.wire.text_of(data)
+        return Usage(
+            input_tokens=self._tokens.count(model, wire.prompt(call.request), wire.contract(call.request)).tokens,
+            output_tokens=self._tokens.count_text(model, said).tokens if said else 0,
+            basis="estimated",
+        )
 
+    def _compare(self, call: Call, attempt: Attempt) -> None:
+        """Count the input as one would have before the call, and learn from what the provider counted.
 
-def _estimate(wire: Wire, request: Request, data: Mapping[str, Any]) -> Usage:
-    return Usage(
-        input_tokens=estimate_prompt(wire.prompt(request)),
-        output_tokens=estimate_tokens(wire.text_of(data)),
-        basis="estimated",
-    )
+        What earlier calls left with the provider counts there, and cannot be counted here: such calls say nothing.
+        """
+        usage, model = attempt.usage, attempt.target.model
+        if usage is None or usage.basis != "measured" or not usage.input_tokens or not self._due(model):
+            return
+        wire, request = call.wire, call.request
+        try:
+            if wire.continues(request):
+                return
+            counted = self._tokens.count(model, wire.prompt(request), wire.contract(request))
+            self._tokens.learn(model, counted, usage.input_tokens)
+            call.trail.counted = counted
+        except Exception:
+            log.exception("call %s: its tokens could not be counted", call.id)  # its caller has the answer
 
-
-def estimate_prompt(prompt: Prompt) -> int:
-    """Return about how many input tokens *prompt* has."""
-    framed = estimate_request_tokens(prompt.messages, prompt.tools) if prompt.messages or prompt.tools else 0
-    return framed + prompt.tokens + sum(map(estimate_tokens, prompt.texts))
+    def _due(self, model: str) -> bool:
+        if len(self._answers) >= _MOST_MODELS:
+            self._answers.clear()
+        before = self._answers.get(model, 0)
+        self._answers[model] = before + 1
+        return before < _COUNTED_FIRST or before % _COUNTED_EVERY == 0
 
 
 def _in_callers_words(error: UpstreamStatus, wire: Wire) -> UpstreamStatus:

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from negawatt.call import Call, Request, Target
+from negawatt.economics.tokens import estimate_request_tokens, estimate_tokens
 from negawatt.errors import ConfigError
-from negawatt.providers.counter import estimate_prompt
 from negawatt.providers.pace import Paced
 from negawatt.reply import Reply
 
@@ -72,7 +72,9 @@ def _tokens(call: Call) -> tuple[int, int]:
     request = call.request
     input_tokens = _count(request, "input_tokens")
     if input_tokens is None:
-        input_tokens = estimate_prompt(call.wire.prompt(request))
+        said = call.wire.prompt(request)
+        framed = estimate_request_tokens(said.messages, said.tools) if said.messages else 0
+        input_tokens = framed + said.tokens + sum(map(estimate_tokens, said.texts))
     if call.wire.name in ("embeddings", "rerank"):
         return input_tokens, 0
     output_tokens = _count(request, "output_tokens")
