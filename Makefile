@@ -18,6 +18,12 @@ $(VENV)/.made: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
 	@touch $@
 
+# The Vercel AI SDK, for one of the tests, where Node is there.
+VERCEL := tests/integration/vercel
+$(VERCEL)/node_modules/.made: $(VERCEL)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(VERCEL) && npm ci --silent --no-audit --no-fund && touch node_modules/.made; \
+	 else echo "no npm: the test of the Vercel AI SDK will be skipped"; fi
+
 setup: $(VENV)/.made     ## make .venv and install negawatt into it
 
 demo: setup     ## replay the sample workload with and without the levers; writes report.html
@@ -29,7 +35,7 @@ demo-real: setup     ## the same on real answers: make demo-real DATA=../shared/
 	@$(BIN)/negawatt replay $(OUT)/trace.jsonl --provider recorded:$(OUT)/recording.jsonl \
 		--title "GSM8K, real answers" --html $(OUT)/report.html --json
 
-test: setup     ## run every test
+test: setup $(VERCEL)/node_modules/.made     ## run every test
 	@$(BIN)/python -m pytest
 
 check: setup     ## lint, formatting, types, house rules
