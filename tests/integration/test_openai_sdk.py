@@ -25,7 +25,11 @@ async def sdk(request: pytest.FixtureRequest, gateway: Gateway) -> AsyncIterator
 TOOLS = [
     {
         "type": "function",
-        "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+        "function": {
+            "name": "weather",
+            "strict": True,  # some versions of the SDK stream no others
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
     }
 ]
 CALLED = {"name": "weather", "arguments": '{"city": "Zürich", "days": 3}'}

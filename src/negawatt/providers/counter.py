@@ -17,7 +17,7 @@ from negawatt.call import Attempt, Call, Request
 from negawatt.economics.counting import TokenCounter
 from negawatt.economics.usage import Usage
 from negawatt.errors import NegawattError, UpstreamConnectError, UpstreamError, UpstreamProtocolError, UpstreamStatus
-from negawatt.protocol import Prompt, Wire
+from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.reply import Reply
 from negawatt.translate import Translation
