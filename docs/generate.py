@@ -26,6 +26,7 @@ from msgspec import inspect as types
 
 from negawatt import errors
 from negawatt.config import Config
+from negawatt.ledger.bills import formats
 from negawatt.ledger.outcome import ENDINGS, Outcome
 from negawatt.providers.rows import ROWS
 from negawatt.translate.routes import PAIRS
@@ -191,6 +192,19 @@ def translation_table(source: str, target: str) -> str:
     return "\n".join(lines)
 
 
+def bills_table() -> str:
+    """Return the exports of providers that `negawatt ledger reconcile` knows."""
+    lines = [
+        "| export | known by its columns | columns read, by field | source, checked |",
+        "| --- | --- | --- | --- |",
+    ]
+    for one in formats():
+        known = ", ".join(f"`{name}`" for name in one.known_by)
+        columns = ", ".join(f"{field}: `{column}`" for field, column in one.columns.items())
+        lines.append(f"| {one.title} | {known} | {columns} | {one.source}; {one.checked.isoformat()} |")
+    return "\n".join(lines)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"config:{prefix}": lambda prefix=prefix: config_table(prefix)  # type: ignore[misc]
@@ -203,6 +217,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         f"{source}-to-{target}": lambda source=source, target=target: translation_table(source, target)  # type: ignore[misc]
         for source, target in PAIRS
     },
+    "bills": bills_table,
     "providers": providers_table,
     "errors": errors_table,
     "columns": columns_table,

@@ -12,6 +12,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -96,9 +97,20 @@ def folder(tmp_path_factory):
     os.chdir(folder)
     try:
         asyncio.run(_ask())
+        rows = [json.loads(line) for line in _run("ledger export", folder).stdout.splitlines()]
     finally:
         os.chdir(here)
+    (folder / "usage.csv").write_text(_bill(rows))
     return folder
+
+
+def _bill(rows):
+    """Return what a provider would export of *rows*."""
+    asked = [row for row in rows if row["attempts"]]
+    day = datetime.fromtimestamp(rows[0]["received_at"], UTC).date().isoformat()
+    tokens = f"{sum(row['input_tokens'] for row in asked)},0,{sum(row['output_tokens'] for row in asked)}"
+    head = "start_time,model,num_model_requests,input_tokens,input_cached_tokens,output_tokens"
+    return f"{head}\n{day},gpt-4o-mini,{len(asked)},{tokens}\n"
 
 
 async def _ask():

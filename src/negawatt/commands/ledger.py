@@ -20,12 +20,16 @@ from negawatt.commands.options import (
     since_option,
     until_option,
 )
+from negawatt.commands.reconcile import reconcile
 from negawatt.errors import InputError
 
 
 @click.group()
 def ledger() -> None:
-    """Read, export and price again the rows of the ledger."""
+    """Read, export, price again and reconcile the rows of the ledger."""
+
+
+ledger.add_command(reconcile)
 
 
 @ledger.command()
