@@ -169,3 +169,28 @@ async def test_tenants_and_permissions_never_share():
             texts = [a.text for a in found]
             assert len(set(texts)) == 48
             assert texts[:48] == texts[48:]
+
+
+@virtual
+async def test_who_boards_in_the_moment_of_arrival_gets_all_of_it():
+    """Between the answer's being there and the flight's being told so, nobody is left without."""
+    from worlds import Chunks, answer, bare_call, chunks_of, settled
+
+    from negawatt.levers.coalesce import Flight
+    from negawatt.reply import Reply
+    from negawatt.wire.chat import CHAT
+
+    async def forward(_: Any) -> Reply:
+        return Reply(CHAT, source=Chunks(chunks_of(answer(SAID))))
+
+    flight = Flight(bare_call(chat(stream=True)), 1_000_000)
+    flight.on_over = lambda: None
+    flight.take_off(forward)
+    assert flight._task is not None
+    flight._task.remove_done_callback(flight._arrived)  # as if it had not been called yet
+    await settled()
+    assert flight._task.done()
+    reply = await flight.board()
+    await reply.whole()
+    assert CHAT.text_of(reply.data) == SAID
+    await reply.close()

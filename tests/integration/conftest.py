@@ -15,6 +15,7 @@ import pytest
 from world import Gateway, Json, Upstream
 
 _MOST_S = 40  # for one test; it takes a few seconds at most
+_LONG_S = 240  # for the one that makes ten thousand calls
 _numbers = itertools.count()
 
 
@@ -30,6 +31,12 @@ def _bounded() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def _long(_bounded: None) -> None:
+    """This test may take longer."""
+    signal.setitimer(signal.ITIMER_REAL, _LONG_S)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ from negawatt.errors import InputError
 
 if TYPE_CHECKING:
     from negawatt.ledger.bills import Bill, Line
-    from negawatt.ledger.reconcile import Compared, Result, Sums
+    from negawatt.ledger.reasons import Sums
+    from negawatt.ledger.reconcile import Compared, Result
 
 _DAY_S = 86_400.0
 

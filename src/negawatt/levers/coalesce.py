@@ -122,6 +122,7 @@ class Flight:
         except BaseException:
             self._leave()
             raise
+        self._origin = origin  # who boards a moment after it arrived is here before its callback
         if not origin.streamed:
             reply = Reply(self.call.wire, body=origin.body)
             reply._data = origin._data
