@@ -44,10 +44,13 @@ class Request:
     def data(self) -> Mapping[str, Any]:
         """The parsed body. Raises `InvalidRequest` when it is not a JSON object."""
         if self._data is None:
+            wrong = None
             try:
                 data = orjson.loads(self._raw or b"")
             except orjson.JSONDecodeError as error:
-                raise InvalidRequest(f"the request body is not valid JSON: {error}") from error
+                wrong = f"the request body is not valid JSON: {error}"
+            if wrong is not None:
+                raise InvalidRequest(wrong)  # not from the decoder's error, which holds all of the text
             if not isinstance(data, dict):
                 raise InvalidRequest(f"the request body must be a JSON object, not {json_name(data)}")
             self._data = data

@@ -45,14 +45,25 @@ class Chunk:
     @property
     def data(self) -> dict[str, Any]:
         if self._data is None:
-            try:
-                data = orjson.loads(self._raw or b"")
-            except orjson.JSONDecodeError as error:
-                raise UpstreamProtocolError(f"a chunk of the stream is not valid JSON: {error}") from error
-            if not isinstance(data, dict):
-                raise UpstreamProtocolError("a chunk of the stream is not a JSON object")
-            self._data = data
+            self._data = _object_in(self._raw or b"", "a chunk of the stream")
         return self._data
+
+
+def _object_in(raw: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in *raw*. Raises `UpstreamProtocolError`.
+
+    Not from the decoder's own error: that one holds all of the text, which may be megabytes.
+    """
+    try:
+        data, wrong = orjson.loads(raw), None
+    except orjson.JSONDecodeError as error:
+        data, wrong = None, f"{what} is not valid JSON: {error}"
+    if wrong is None and not isinstance(data, dict):
+        wrong = f"{what} is not a JSON object"
+    if wrong is not None:
+        raise UpstreamProtocolError(wrong)
+    found: dict[str, Any] = data
+    return found
 
 
 Burst = Sequence[Chunk]
@@ -150,13 +161,7 @@ class Reply:
                 self._data = self._folder.result()
             return self._data
         if self._data is None:
-            try:
-                data = orjson.loads(self._body)
-            except orjson.JSONDecodeError as error:
-                raise UpstreamProtocolError(f"the provider's answer is not valid JSON: {error}") from error
-            if not isinstance(data, dict):
-                raise UpstreamProtocolError("the provider's answer is not a JSON object")
-            self._data = data
+            self._data = _object_in(self._body, "the provider's answer")
         return self._data
 
     @property

@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[Json, bool, str, int]] = {
 # Streams of the other protocols that end badly: as many as all of the above together.
 BADLY = {
     "hang_up": "upstream_broken", "reset": "upstream_broken", "end": "upstream_broken", "garbage": "upstream_broken",
-    "long line": "upstream_broken", "wait": "cancelled",
+    "wait": "cancelled",
 }  # fmt: skip
 OTHERS = [(protocol, then) for protocol in ("responses", "messages") for then in BADLY]
 
@@ -102,7 +102,7 @@ async def test_after_ten_thousand_failures_nothing_is_left_behind(
     gateway = start(config)
     rng = random.Random(7)
     kinds = rng.choices(list(KINDS), [share for *_, share in KINDS.values()], k=CALLS * 3 // 4)
-    streams = [one for one in rng.choices(OTHERS, k=CALLS // 4) if one[1] != "long line" or rng.random() < 0.05]
+    streams = rng.choices(OTHERS, k=CALLS // 4)
     slots = asyncio.Semaphore(IN_FLIGHT)
 
     def others() -> int:
@@ -134,7 +134,10 @@ async def test_after_ten_thousand_failures_nothing_is_left_behind(
         assert len(rows) == count and set(rows) <= {BADLY[then]} | early, (protocol, then)
     for kind, count in Counter(kinds).items():
         rows = await in_thread(lambda kind=kind, count=count: until_rows(gateway, f"{task}-{kind}", count))
-        assert Counter(rows) == {KINDS[kind][2]: count}, kind
+        if kind == "leaves early":  # on a busy machine some are gone before they have asked
+            assert set(rows) == {"abandoned"} and 0.95 * count <= len(rows) <= count
+        else:
+            assert Counter(rows) == {KINDS[kind][2]: count}, kind
     await in_thread(lambda: until(lambda: others() <= sockets))
     assert all(tag["open"] == 0 for tag in own_upstream.stats()["tags"].values())
     assert gateway.rss_mb - memory < 40
@@ -143,6 +146,24 @@ async def test_after_ten_thousand_failures_nothing_is_left_behind(
         bodies = [chat({"delay_s": 0.3, "say": str(i)}) for i in range(IN_FLIGHT + 14)]
         answers = await asyncio.gather(*(ask(session, gateway.url, body) for body in bodies))
     assert Counter(answer.status for answer in answers) == {200: IN_FLIGHT + 14}
+
+
+async def test_lines_of_ten_megabytes_leave_nothing_behind(
+    start: Callable[..., Gateway], configured: Callable[..., Json], task: str
+) -> None:
+    """Each is an error with its row; what the first ones needed serves the others."""
+    config = configured(levers={"coalesce": {"mode": "off"}, "retry": {"attempts": 1, "breaker_failures": 1_000_000}})
+    config["providers"][0]["protocols"] = ["chat", "responses", "messages"]
+    gateway = start(config)
+    async with many_connections() as session:
+        for number in range(60):
+            if number == 15:
+                memory = gateway.rss_mb
+            await one_stream(session, gateway, ("chat", "responses", "messages")[number % 3], "long line", task)
+    assert gateway.rss_mb - memory < 60, "45 lines are 450 MB"
+    rows = [row["ending"] for protocol in ("chat", "responses", "messages")
+            for row in gateway.settled_rows(f"{task}-{protocol}-long line", 20)]  # fmt: skip
+    assert Counter(rows) == {"upstream_broken": 60}
 
 
 def until_rows(gateway: Gateway, task: str, count: int) -> list[str]:

@@ -184,7 +184,14 @@ class EventSource:
             if burst:
                 return burst
         if self._error is not None:
-            raise self._error
+            self._over = True
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del (
+                    error
+                )  # the frame that raised it would hold it, and it the frame: megabytes, until they are collected
         raise StopAsyncIteration
 
     async def _read_out(self) -> None:
@@ -218,7 +225,7 @@ class EventSource:
             said = self._wire.error_of(chunk.data) if b'"error"' in chunk.raw else None
             _ = chunk.data  # it is parsed here, so that the chunks before a bad one reach whoever reads
         except UpstreamProtocolError as error:
-            return error
+            return error.with_traceback(None)
         return None if said is None else UpstreamBroken(f"the provider broke off with an error: {said}")
 
     async def aclose(self) -> None:

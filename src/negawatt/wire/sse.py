@@ -15,10 +15,11 @@ class EventParser:
     joined by a newline, as the standard says. An event of more than *max_bytes* is refused.
     """
 
-    __slots__ = ("_lines", "_max_bytes", "_rest", "_size", "_skip_lf")
+    __slots__ = ("_lines", "_max_bytes", "_rest", "_rest_size", "_size", "_skip_lf")
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # of the line that is not yet ended, in the pieces that it came in
+        self._rest_size = 0
         self._lines: list[bytes] = []  # data lines of the event that is not yet ended
         self._size = 0
         self._max_bytes = max_bytes
@@ -30,9 +31,14 @@ class EventParser:
             if not piece:
                 return []
             piece = self._plain(piece)
-        text = self._rest + piece if self._rest else piece
-        lines = text.split(b"\n")
-        self._rest = lines.pop()
+        if b"\n" not in piece:
+            self._keep(piece)
+            return []
+        if self._rest:
+            piece = b"".join([*self._rest, piece])
+            self._rest, self._rest_size = [], 0
+        lines = piece.split(b"\n")
+        rest = lines.pop()
         events: list[bytes] = []
         for line in lines:
             if not line:
@@ -44,9 +50,15 @@ class EventParser:
                 self._size += len(value)
             elif line == b"data":
                 self._lines.append(b"")
-        if len(self._rest) + self._size > self._max_bytes:
-            raise UpstreamProtocolError(f"an event of the stream is larger than {self._max_bytes} bytes")
+        self._keep(rest)
         return events
+
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._rest.append(rest)
+            self._rest_size += len(rest)
+        if self._rest_size + self._size > self._max_bytes:
+            raise UpstreamProtocolError(f"an event of the stream is larger than {self._max_bytes} bytes")
 
     def end(self) -> list[bytes]:
         """Return what the body ended on without a blank line; servers that forget it are common."""
