@@ -38,16 +38,17 @@ def check_texts(request: Request, name: str) -> None:
     Objects are what some servers take for pictures.
     """
     given = request.get(name)
-    if isinstance(given, str) or (isinstance(given, list) and given and len({_kind(one) for one in given}) == 1):
+    kinds = {_kind(one) for one in given} if isinstance(given, list) else set()
+    if isinstance(given, str) or (len(kinds) == 1 and None not in kinds):
         return
     message = f"{name}: expected a text, a list of texts, or lists of token ids, and at least one"
     raise InvalidRequest(message, param=name)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> str | None:
     if type(value) is list and value and all(type(one) is int for one in value):
         return "tokens"
-    return {str: "text", int: "token", dict: "object"}.get(type(value), f"{type(value)} of its own, {id(value)}")
+    return {str: "text", int: "token", dict: "object"}.get(type(value))
 
 
 def texts_of(given: Any) -> Prompt:
