@@ -141,3 +141,26 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     for name in ("a", "b", "c"):
         known.remember(bare_call(), Reply(RESPONSES, body=orjson.dumps({"id": name})))
     assert list(known._owners) == ["b", "c"]
+
+
+@virtual
+async def test_a_container_is_state_too():
+    """Refused where callers are divided; elsewhere it passes, and its answers are neither kept nor shared."""
+    from negawatt.call import Request
+    from negawatt.wire.messages import MESSAGES
+
+    for container in ("container_1", {"id": "container_1", "skills": []}):
+        request = {
+            "model": "m",
+            "max_tokens": 9,
+            "messages": [{"role": "user", "content": "hi"}],
+            "container": container,
+        }
+        asked = Request(data={**request, "temperature": 0})
+        assert MESSAGES.continues(asked) == [("container", "container_1")]
+        assert not MESSAGES.deterministic(asked) and MESSAGES.sampled(asked)
+        async with world(Remembering(), keys=KEYS, environ=ENVIRON) as w:
+            with pytest.raises(InvalidRequest) as caught:
+                await w.send(w.call(request, wire=MESSAGES, key="a1"))
+            assert caught.value.param == "container"
+    assert MESSAGES.continues(Request(data={"container": {"skills": []}})) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -17,7 +17,6 @@ from negawatt.wire.common import (
     as_object,
     as_objects,
     check_shape,
-    continues_nothing,
     error_of,
     identity_without,
     named_events,
@@ -84,14 +83,27 @@ def check(request: Request) -> None:
 
 
 def deterministic(request: Request) -> bool:
-    """True when the caller asked for the likeliest answer: temperature 0, and no thinking, which is always drawn."""
+    """True when the caller asked for the likeliest answer: temperature 0, and no thinking, which is always drawn.
+
+    And of nothing that changes meanwhile: a container keeps the files of those who used it.
+    """
     thinking = as_object(request.get("thinking")).get("type", "disabled")
-    return bool(request.get("temperature") == 0) and thinking == "disabled"
+    return bool(request.get("temperature") == 0) and thinking == "disabled" and not continues(request)
 
 
 def sampled(request: Request) -> bool:
-    """True when the caller plainly asked for draws: a temperature above 0. That it is 1 by default is no such wish."""
-    return bool(request.get("temperature"))
+    """True when the caller plainly asked for draws: a temperature above 0. That it is 1 by default is no such wish.
+
+    Or works on in a container, which each answer changes.
+    """
+    return bool(request.get("temperature")) or bool(continues(request))
+
+
+def continues(request: Request) -> Sequence[tuple[str, str]]:
+    """Return the container that *request* works on in, by its id."""
+    container = request.get("container")
+    name = container.get("id") if isinstance(container, dict) else container
+    return [] if name is None else [("container", str(name))]
 
 
 def identity(request: Request) -> dict[str, Any]:
@@ -347,14 +359,14 @@ class Messages:
     path = "/messages"
     streams = True
     billed = True
-    stateful = False
+    stateful = True
     end = b""
     annotated = staticmethod(annotated)
     answers = staticmethod(answers)
     check = staticmethod(check)
     closing = staticmethod(closing)
     complete = staticmethod(complete)
-    continues = staticmethod(continues_nothing)
+    continues = staticmethod(continues)
     contract = staticmethod(contract)
     deterministic = staticmethod(deterministic)
     error_body = staticmethod(error_body)
