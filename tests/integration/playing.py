@@ -80,7 +80,7 @@ CHAT_USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 8},
 }  # fmt: skip
 RESPONSES_USAGE = {
-    "input_tokens": 100, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 20,
+    "input_tokens": 100, "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 0}, "output_tokens": 20,
     "output_tokens_details": {"reasoning_tokens": 8}, "total_tokens": 120,
 }  # fmt: skip
 MESSAGES_USAGE = {
