@@ -56,7 +56,7 @@ def picture() -> str:
     parts += [
         box(20, 34, 166, 92, "box"),
         text(103, 62, "your application", "head mid"),
-        text(103, 84, "an OpenAI SDK,", "small mid"),
+        text(103, 84, "any SDK,", "small mid"),
         text(103, 102, "base_url changed", "small mid"),
         arrow("M186 57 H252"),
         text(219, 47, "call", "small mid"),
@@ -78,7 +78,7 @@ def picture() -> str:
         text(621, 345, "reply", "small mid"),
         box(694, 262, 238, 92, "box"),
         text(813, 290, "provider", "head mid"),
-        text(813, 312, "OpenAI, vLLM, Ollama, ...", "small mid"),
+        text(813, 312, "OpenAI, Anthropic, vLLM", "small mid"),
         text(813, 330, "or recorded:, modelled:", "small mid"),
         arrow("M552 58 H690"),
         text(621, 48, "one row", "small mid"),
