@@ -342,12 +342,18 @@ async def garbage(to: Conversation, part: Part) -> None:
 
 
 async def flood(to: Conversation, part: Part) -> None:
-    """Stream *megabytes* as fast as they are taken, then end well."""
-    first, *rest = part.chunks()
+    """Stream *megabytes* as fast as they are taken, then end well; of *events*, the last one again and again."""
     to.begin()
-    to.event(first)
-    choice = {"index": 0, "delta": {"content": "x" * 16_000}, "finish_reason": None}
-    chunk = json.dumps({**first, "choices": [choice]})
+    if "events" in part.script:
+        *begun, again = part.script["events"]
+        for one in begun:
+            to.event(one)
+        chunk, rest = json.dumps(again).replace("so far so good", "x" * 16_000), []
+    else:
+        first, *rest = part.chunks()
+        to.event(first)
+        choice = {"index": 0, "delta": {"content": "x" * 16_000}, "finish_reason": None}
+        chunk = json.dumps({**first, "choices": [choice]})
     for _ in range(int(part.script["megabytes"] * 1_000_000 / len(chunk))):
         to.event(chunk)
         await to.drain()
