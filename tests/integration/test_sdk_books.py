@@ -191,11 +191,7 @@ def test_the_books_are_the_providers(gateway: Played, task: str, caller: str, pr
 @pytest.mark.parametrize("protocol", [name for name in PATHS if name != "count_tokens"])
 def test_a_cached_answer_costs_nothing(gateway: Played, task: str, protocol: str) -> None:
     """The wire shows what was used the first time; the books show that it was not used again."""
-    question = {"temperature": 0, "seed": 7}
-    if protocol in ("embeddings", "rerank", "responses"):
-        question = {"temperature": 0}
-    if protocol == "messages":
-        question = {"temperature": 0, "stop_sequences": ["x"]}
+    question: Json = {"temperature": 0}
     first = post(gateway, protocol, f"{task}-first", **question)
     again = post(gateway, protocol, f"{task}-again", **question)
     assert (first.headers["x-negawatt-cache"], again.headers["x-negawatt-cache"]) == ("miss", "exact")
@@ -211,7 +207,7 @@ def test_a_cached_answer_costs_nothing(gateway: Played, task: str, protocol: str
 @pytest.mark.parametrize("provider", SPOKEN)
 def test_a_cached_answer_is_served_in_the_other_form(gateway: Played, task: str, caller: str, provider: str) -> None:
     """Kept from a whole answer, sent as a stream, translated or not; its last chunk says that it cost nothing."""
-    question = {"temperature": 0, "top_p": 0.25 if provider == "chat" else 0.5}
+    question: Json = {"temperature": 0, "top_p": 0.25 if provider == "chat" else 0.5}
     whole = post(gateway, caller, f"{task}-whole", provider, **question)
     options = {"stream_options": {"include_usage": True}} if caller == "chat" else {}
     streamed = post(gateway, caller, f"{task}-streamed", provider, stream=True, **question, **options)

@@ -205,11 +205,11 @@ def test_a_providers_error_is_the_sdks_own_exception(
     with pytest.raises((openai.APIStatusError, anthropic.APIStatusError), match="slow down") as caught:
         ask(sdks, caller, stream, task, model=model)
     assert type(caught.value).__name__ in name.split("|")
-    assert caught.value.status_code == status
-    assert caught.value.response.headers["retry-after"] == "7"
+    error: Any = caught.value
+    assert error.status_code == status
+    assert error.response.headers["retry-after"] == "7"
     if caller == "messages":
-        body: Any = caught.value.body
-        assert body["type"] == "error" and body["error"]["type"].endswith("_error")
+        assert error.body["type"] == "error" and error.body["error"]["type"].endswith("_error")
 
 
 BROKEN: dict[str, Json] = {

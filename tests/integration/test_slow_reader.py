@@ -138,6 +138,7 @@ def test_a_stalled_stream_ends_at_its_deadline(patient: Gateway, upstream: Upstr
     sockets = patient.sockets
     began = time.time()
     callers = [Stalled(patient, flood(task, say=str(i)), task, x_negawatt_deadline_ms="4000") for i in range(3)]
+    until(lambda: upstream.tag(task)["open"] == 3, 3)
     comes_to_rest(upstream)
     assert upstream.tag(task)["open"] == 3
     assert time.time() - began < 3.9
