@@ -77,6 +77,13 @@ class InvalidRequest(RequestError):
     code = "invalid_request"
 
 
+class StateNotFound(InvalidRequest):
+    """The request goes on from what a provider keeps, and that was not given to this caller."""
+
+    status = 404
+    code = "state_not_found"
+
+
 class AuthenticationError(RequestError):
     status = 401
     type = "authentication_error"

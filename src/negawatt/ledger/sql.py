@@ -30,7 +30,7 @@ TABLE = "CREATE TABLE IF NOT EXISTS outcome (\n    " + ",\n    ".join(COLUMNS.va
 HAS = "SELECT name FROM pragma_table_info('outcome')"
 REST = """
 CREATE INDEX IF NOT EXISTS outcome_received ON outcome (received_at);
-CREATE INDEX IF NOT EXISTS outcome_responses ON outcome (response_id) WHERE protocol = 'responses';
+CREATE INDEX IF NOT EXISTS outcome_responses ON outcome (response_id) WHERE protocol IN ('responses', 'messages');
 CREATE TABLE IF NOT EXISTS content (
     call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB
 ) WITHOUT ROWID;
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS content (
 
 SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
 ANSWERED = f"""
-SELECT {", ".join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol = 'responses'
+SELECT {", ".join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol IN ('responses', 'messages')
 ORDER BY received_at DESC LIMIT 1
 """
 CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"

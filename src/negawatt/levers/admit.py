@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Callers(Protocol):
 class Conversations(Protocol):
     """Knows to whom each answer was given that a later call may go on from."""
 
-    async def check(self, call: Call) -> None: ...
+    async def check(self, call: Call, state: Sequence[tuple[str, str]]) -> None: ...
 
     def remember(self, call: Call, reply: Reply) -> None: ...
 
@@ -136,16 +136,16 @@ class Admit:
             raise RateLimited(f"{self._in_flight} calls are in flight already; try again shortly")
         self._in_flight += 1
         assert call.deadline is not None
-        stateful = call.wire.stateful
         try:
-            if stateful:
-                await self._conversations.check(call)
+            state = call.wire.continues(call.request)
+            if state:
+                await self._conversations.check(call, state)
             reply = await call.deadline.hold(forward(call), "the call's deadline passed before an answer came")
         except BaseException:
             self._in_flight -= 1
             raise
         reply.deadline = call.deadline
-        if stateful:
+        if call.wire.stateful:
             reply.on_read(partial(self._conversations.remember, call))
         reply.on_end(self._leave)
         return reply

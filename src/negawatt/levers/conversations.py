@@ -6,10 +6,11 @@ the prompt. All callers share the gateway's one key, so the provider cannot tell
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from negawatt.call import Call
-from negawatt.errors import InvalidRequest, NegawattError
+from negawatt.errors import NegawattError, StateNotFound
 from negawatt.ledger import Ledger
 from negawatt.reply import Reply
 
@@ -36,15 +37,15 @@ class Conversations:
         self._divided = divided
         self._owners: dict[str, Owner] = {}
 
-    async def check(self, call: Call) -> None:
-        """Raise `InvalidRequest` when *call* goes on from what is not its caller's."""
-        for field, name in call.wire.continues(call.request):
+    async def check(self, call: Call, state: Sequence[tuple[str, str]]) -> None:
+        """Raise `StateNotFound` when *call* goes on from what is not its caller's: *state*, as (field, id)."""
+        for field, name in state:
             owner = self._owners.get(name) or await self._found(name)
             if owner is None and not self._divided and not call.hints.permissions:
                 continue
             if owner is None or not _may(call, owner):
                 message = f"{field}: no answer with the id {name[:100]!r} was given to this caller"
-                raise InvalidRequest(message, param=field)
+                raise StateNotFound(message, param=field)
 
     def remember(self, call: Call, reply: Reply) -> None:
         """Note to whom the answer in *reply* goes. To be told when it has been read."""

@@ -47,6 +47,7 @@ FIELDS: Mapping[str, Field] = {
         "else high, unless output_config.effort says it; adaptive: output_config.effort, or the provider's default; "
         "between_tools is refused; display is left out",
     ),
+    "thread": Field("refused", "nothing is kept there between calls; send the conversation"),
     "tool_choice": Field(
         "converted", "any: required; tool: a function; disable_parallel_tool_use: no parallel_tool_calls"
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -16,7 +16,6 @@ from negawatt.wire.common import (
     as_object,
     as_objects,
     check_shape,
-    continues_nothing,
     data_events,
     error_of,
     identity_without,
@@ -143,6 +142,14 @@ def answers(data: Mapping[str, Any]) -> list[str]:
     return [str(m.get("content") or "") for m in messages if not m.get("tool_calls") and not m.get("refusal")]
 
 
+def continues(request: Request) -> Sequence[tuple[str, str]]:
+    """Return the spoken answers that *request* gives back by their ids."""
+    if b'"audio"' not in request.body:
+        return ()
+    audio = [as_object(message.get("audio")).get("id") for message in as_objects(request.get("messages"))]
+    return [(f"messages[{place}].audio.id", str(name)) for place, name in enumerate(audio) if name is not None]
+
+
 def usage(data: Mapping[str, Any]) -> Usage | None:
     """Return the ``usage`` block; Groq's streams once had theirs under a name of their own."""
     found = usage_from_chat(data.get("usage") or as_object(data.get("x_groq")).get("usage"))
@@ -267,7 +274,7 @@ class Chat:
     check = staticmethod(check)
     closing = staticmethod(closing)
     complete = staticmethod(complete)
-    continues = staticmethod(continues_nothing)
+    continues = staticmethod(continues)
     contract = staticmethod(contract)
     deterministic = staticmethod(deterministic)
     error_body = staticmethod(body_of)

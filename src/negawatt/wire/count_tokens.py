@@ -13,6 +13,7 @@ from negawatt.economics.usage import Usage
 from negawatt.protocol import Wire
 from negawatt.wire import messages
 from negawatt.wire.common import check_shape
+from negawatt.wire.messages_prompt import prompt
 from negawatt.wire.whole import Whole
 
 
@@ -38,7 +39,7 @@ class CountTokens(Whole):
     error_body = staticmethod(messages.error_body)
     error_event = staticmethod(messages.error_event)
     identity = staticmethod(messages.identity)
-    prompt = staticmethod(messages.prompt)
+    prompt = staticmethod(prompt)
 
     def usage(self, data: Mapping[str, Any]) -> Usage:
         """Return zeros: the tokens were counted, not used."""

@@ -12,7 +12,7 @@ from negawatt.call import Request
 from negawatt.economics.tokens import estimate_tokens
 from negawatt.economics.usage import Usage, usage_from_anthropic, with_tier
 from negawatt.errors import body_of, status_of
-from negawatt.protocol import Contract, Prompt, Wire
+from negawatt.protocol import Contract, Wire
 from negawatt.wire.common import (
     as_object,
     as_objects,
@@ -21,13 +21,13 @@ from negawatt.wire.common import (
     identity_without,
     named_events,
 )
-from negawatt.wire.messages_folder import INVALID_JSON, MessagesFolder, unfold
+from negawatt.wire.messages_folder import MessagesFolder, unfold
+from negawatt.wire.messages_prompt import prompt, written
 
 _COMPLETE_REASONS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 # Fields of a request that say how to send the answer, whose it is, or what to keep, but cannot change what it says.
 NOT_IN_KEY = frozenset({"cache_control", "metadata", "service_tier", "speed", "stream"})
 _BLOCKS_IN = ("content", "source", "tool", "definition", "tool_changes")  # where blocks and tools are, inside of blocks
-_TEXTS = ("title", "context", "text", "thinking", "stdout", "stderr")  # what blocks say, by the fields they say it in
 _DEEPEST = 12  # blocks inside of blocks; four is the most that the API knows
 _BILLED_ELSEWHERE = "advisor_message"  # an iteration of another model, which the counts beside it leave out
 # HTTP status: what the API calls it. https://platform.claude.com/docs/en/api/errors, 2026-11.
@@ -43,6 +43,13 @@ _ERROR_TYPES: Mapping[int, str] = {
     503: "overloaded_error",
     504: "timeout_error",
     529: "overloaded_error",
+}
+
+
+# https://platform.claude.com/docs/en/api/errors, 2026-11; by our code.
+_THREAD_ERRORS: Mapping[str, Any] = {
+    "state_not_found": {"error_code": "thread_not_found"},
+    "untranslatable": {"error_code": "thread_unsupported_request"},
 }
 
 
@@ -88,7 +95,7 @@ def deterministic(request: Request) -> bool:
     And of nothing that changes meanwhile: a container keeps the files of those who used it.
     """
     thinking = as_object(request.get("thinking")).get("type", "disabled")
-    return bool(request.get("temperature") == 0) and thinking == "disabled" and not continues(request)
+    return bool(request.get("temperature") == 0) and thinking == "disabled" and not _changes(request)
 
 
 def sampled(request: Request) -> bool:
@@ -96,14 +103,21 @@ def sampled(request: Request) -> bool:
 
     Or works on in a container, which each answer changes.
     """
-    return bool(request.get("temperature")) or bool(continues(request))
+    return bool(request.get("temperature")) or _changes(request)
+
+
+def _changes(request: Request) -> bool:
+    """True when the provider keeps something that the answer changes: each answer is then somebody's own."""
+    return bool(continues(request)) or request.get("thread") is not None
 
 
 def continues(request: Request) -> Sequence[tuple[str, str]]:
-    """Return the container that *request* works on in, by its id."""
+    """Return the container that *request* works on in, and the answer whose thread it goes on with, by their ids."""
     container = request.get("container")
     name = container.get("id") if isinstance(container, dict) else container
-    return [] if name is None else [("container", str(name))]
+    found = [] if name is None else [("container", str(name))]
+    previous = as_object(request.get("thread")).get("previous_message_id")
+    return found if previous is None else [*found, ("thread.previous_message_id", str(previous))]
 
 
 def identity(request: Request) -> dict[str, Any]:
@@ -159,87 +173,6 @@ def contract(request: Request) -> Contract | None:
     return Contract({} if schema is None else schema)
 
 
-def prompt(request: Request) -> Prompt:
-    """Return the system prompt, the messages and the tools in the form that tokens are counted in.
-
-    What has no text that we could read counts as nothing: PDFs, files, what the provider has encrypted.
-    """
-    messages: list[dict[str, Any]] = []
-    system = _parts(request.get("system"))
-    if system:
-        messages.append({"role": "system", "content": system})
-    for message in as_objects(request.get("messages")):
-        messages += _as_chat(message)
-    return Prompt(messages=messages, tools=[_function(tool) for tool in as_objects(request.get("tools"))])
-
-
-def _as_chat(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return *message* as Chat Completions has it: results of tools are messages of their own, before what is said."""
-    role, content = message.get("role"), message.get("content")
-    if isinstance(content, str):
-        return [{"role": role, "content": content}]
-    said: list[dict[str, Any]] = []
-    parts: list[dict[str, Any]] = []
-    calls: list[dict[str, Any]] = []
-    for block in as_objects(content):
-        kind = str(block.get("type"))
-        if kind.endswith("tool_use"):
-            function = {"name": block.get("name"), "arguments": _written(block.get("input"))}
-            calls.append({"id": block.get("id"), "type": "function", "function": function})
-        elif kind.endswith("tool_result"):
-            result = _parts(block.get("content"))
-            if all(part["type"] == "text" for part in result):
-                said.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _joined(result)})
-            else:
-                said.append({"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": result})
-        else:
-            parts += _parts(block)
-    if calls:
-        said.append({"role": role, "content": parts, "tool_calls": calls})
-    elif parts or not said:
-        said.append({"role": role, "content": parts})
-    return said
-
-
-def _joined(parts: list[dict[str, Any]]) -> str:
-    return "\n".join(part["text"] for part in parts)
-
-
-def _parts(content: Any, room: int = _DEEPEST) -> list[dict[str, Any]]:
-    """Return what a text, a block or a list of blocks says, as parts of type ``text`` and ``image_url``."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
-    if not isinstance(content, dict):
-        return [part for block in as_objects(content) for part in _parts(block, room - 1)] if room else []
-    source = as_object(content.get("source"))
-    if content.get("type") == "image":
-        return [{"type": "image_url", "image_url": {"url": _address(source)}}]
-    parts = [{"type": "text", "text": content[name]} for name in _TEXTS if isinstance(content.get(name), str)]
-    inner = source.get("data") if source.get("type") == "text" else source.get("content", content.get("content"))
-    return parts + (_parts(inner, room - 1) if room else [])
-
-
-def _address(source: dict[str, Any]) -> str:
-    if source.get("type") == "base64":
-        return f"data:{source.get('media_type')};base64,{source.get('data')}"
-    return str(source.get("url") or source.get("file_id") or "")
-
-
-def _function(tool: dict[str, Any]) -> dict[str, Any]:
-    names = (("name", "name"), ("description", "description"), ("parameters", "input_schema"))
-    return {"type": "function", "function": {ours: tool[theirs] for ours, theirs in names if theirs in tool}}
-
-
-def _written(value: Any) -> str:
-    """Return a tool's input as JSON; what of it has come, when that is not all; "" for what cannot be written."""
-    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get(INVALID_JSON), str):
-        return str(value[INVALID_JSON])
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
-        return ""
-
-
 # -- answers ---------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +189,7 @@ def text_of(data: Mapping[str, Any]) -> str:
         kind = str(block.get("type"))
         said += [block[name] for name in ("thinking", "text") if isinstance(block.get(name), str)]
         if kind.endswith("tool_use"):
-            said.append(f"{block.get('name', '')}{_written(block.get('input'))}")
+            said.append(f"{block.get('name', '')}{written(block.get('input'))}")
         elif kind == "compaction" and isinstance(block.get("content"), str):
             said.append(block["content"])
     return "\n".join(said)
@@ -343,6 +276,9 @@ def error_body(error: BaseException) -> dict[str, Any]:
     status = status_of(error)
     kind = _ERROR_TYPES.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
     said = {"type": kind, "message": detail["message"], "code": detail["code"], "param": detail["param"]}
+    thread = str(detail["param"]).partition(".")[0] == "thread"
+    if thread and detail["code"] in _THREAD_ERRORS:  # the SDK's own loops then go on without
+        said["details"] = _THREAD_ERRORS[detail["code"]]
     return {"type": "error", "error": said}
 
 

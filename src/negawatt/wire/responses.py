@@ -64,12 +64,17 @@ def check(request: Request) -> None:
 
 def deterministic(request: Request) -> bool:
     """True when the caller asked for the likeliest answer, and of nothing that grows meanwhile."""
-    return chat.deterministic(request) and request.get("conversation") is None
+    return chat.deterministic(request) and not _changes(request)
 
 
 def sampled(request: Request) -> bool:
     """True when the caller plainly asked for draws, or goes on with a conversation that grows with each answer."""
-    return bool(request.get("temperature")) or request.get("conversation") is not None
+    return bool(request.get("temperature")) or _changes(request)
+
+
+def _changes(request: Request) -> bool:
+    """True when the provider keeps something that the answer changes."""
+    return request.get("conversation") is not None or bool(_containers(request))
 
 
 def identity(request: Request) -> dict[str, Any]:
@@ -88,6 +93,18 @@ def continues(request: Request) -> Sequence[tuple[str, str]]:
     for place, item in enumerate(given) if isinstance(given, list) else ():
         if isinstance(item, dict) and _is_reference(item):
             found.append((f"input[{place}].id", str(item.get("id"))))
+    return found + _containers(request)
+
+
+def _containers(request: Request) -> list[tuple[str, str]]:
+    """Return the containers that tools of *request* work on in."""
+    found: list[tuple[str, str]] = []
+    for place, tool in enumerate(as_objects(request.get("tools"))):
+        inner = as_object(tool.get("environment")).get("container_id")
+        if isinstance(tool.get("container"), str):
+            found.append((f"tools[{place}].container", tool["container"]))
+        if inner is not None:
+            found.append((f"tools[{place}].environment.container_id", str(inner)))
     return found
 
 
