@@ -74,6 +74,8 @@ class Server:
             else:
                 await self._elsewhere(scope, head, send)
         except NegawattError as error:
+            if head.anthropic and head.wire is None:
+                head.wire = WIRES["messages"]  # whoever asks in its words is answered in them, wherever they ask
             await send_error(send, error, None, head)
 
     # -- routes ------------------------------------------------------------------------------------------------
@@ -211,6 +213,8 @@ class Server:
         elif path in self._paths:
             allowed = ", ".join(sorted(m for m, p in self._routes if p == path))
             raise MethodNotAllowed(f"{path} answers to {allowed}, not to {method}", allow=allowed)
+        elif path.startswith("/v1/v1/"):
+            raise NotFound(f"there is nothing at {path[:200]}; leave /v1 out of the SDK's base_url, which adds its own")
         else:
             raise NotFound(f"there is nothing at {path[:200]}; try POST /v1/chat/completions")
 

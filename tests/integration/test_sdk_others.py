@@ -181,3 +181,13 @@ def test_models_by_curl(gateway: Spoken) -> None:
         assert other["has_more"] is False
         assert gateway.get(f"{prefix}/models/chat-1").json["id"] == "chat-1"
     assert len(PROTOCOLS) == 3
+
+
+def test_a_wrong_path_is_told_in_the_callers_words(gateway: Spoken) -> None:
+    """In Anthropic's shape for its SDK; and a base URL with one /v1 too many is said to be that."""
+    anthropics = {"anthropic-version": "2023-06-01"}
+    assert gateway.get("/v1/nothing").error["code"] == "not_found"
+    told = gateway.get("/v1/nothing", anthropics)
+    assert (told.status, told.json["type"], told.error["type"]) == (404, "error", "not_found_error")
+    twice = gateway.request("POST", "/v1/v1/messages", b"{}", anthropics)
+    assert twice.status == 404 and "leave /v1 out of the SDK's base_url" in twice.error["message"]
