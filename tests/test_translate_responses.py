@@ -358,9 +358,11 @@ def test_an_answer_that_failed_is_an_error():
 def test_garbage_is_an_error_at_most(chunks: list[dict[str, Any]]):
     """An `UpstreamError`, and never anything else."""
     translator = TO_CHAT.translator({"model": "m"})
+    made: list[dict[str, Any]] = []
     try:
         for chunk in chunks:
-            translator.feed(chunk)
-        translator.end()
-    except UpstreamError:
-        return
+            made += translator.feed(chunk)
+        made += translator.end()
+    except UpstreamError as error:
+        assert error.message
+    assert all(event["type"].startswith("response.") for event in made)

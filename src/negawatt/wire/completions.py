@@ -22,7 +22,7 @@ from negawatt.wire.common import (
     openai_error_event,
 )
 from negawatt.wire.embeddings import check_texts, texts_of
-from negawatt.wire.merge import Unfaithful, join, own, plain
+from negawatt.wire.merge import Unfaithful, join, plain
 
 _EVERY_CHUNK = ("id", "object", "created", "model", "system_fingerprint")
 _FINISHED = ("finish_reason", "stop_reason")  # of a choice; the second is what vLLM stopped at
@@ -91,37 +91,8 @@ def answers(data: Mapping[str, Any]) -> list[str]:
     return [str(choice.get("text") or "") for choice in as_objects(data.get("choices"))]
 
 
-class CompletionsFolder:
-    """Gathers chunks of a stream into the whole answer that they stand for."""
-
-    def __init__(self) -> None:
-        self.faithful = True
-        self._head: dict[str, Any] = {}
-        self._choices: dict[int, dict[str, Any]] = {}
-        self._usage: Any = None
-        self._has_usage = False
-
-    @property
-    def complete(self) -> bool:
-        """True when every choice that was begun has its finish reason."""
-        return bool(self._choices) and all(choice.get("finish_reason") for choice in self._choices.values())
-
-    def add(self, data: dict[str, Any]) -> None:
-        """Add one chunk. What cannot be joined makes the result unfaithful; it never stops the stream."""
-        try:
-            for name, value in data.items():
-                if name == "choices":
-                    for choice in value or ():
-                        self._add_choice(choice)
-                elif name == "usage":
-                    self._has_usage = True
-                    self._usage = own(value) if value is not None else self._usage
-                elif name not in self._head or (name in _EVERY_CHUNK and not self._head[name]):
-                    self._head[name] = join(None, value)
-                elif name not in _EVERY_CHUNK and self._head[name] != value:
-                    self._head[name] = join(self._head[name], value, name)
-        except (Unfaithful, AttributeError, TypeError, RecursionError):
-            self.faithful = False
+class CompletionsFolder(chat.ChatFolder):
+    """As the fold of Chat Completions, but for what a choice says: here it stands bare, and not in a delta."""
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
         if not choice:
