@@ -135,8 +135,8 @@ def meanings_of(group: str, names: list[str]) -> Mapping[str, str]:
 def providers_table() -> str:
     """Return the rows of the provider table."""
     lines = [
-        "| name | base URL | speaks | key variable | header | streamed usage asked for | priced as |",
-        "| --- " * 7 + "|",
+        "| name | base URL | speaks | its own models | key variable | header | streamed usage asked for | priced as |",
+        "| --- " * 8 + "|",
     ]
     for row in ROWS.values():
         url = f"`{row.base_url}`" if row.base_url else "yours"
@@ -145,7 +145,10 @@ def providers_table() -> str:
         # The same rule as `negawatt.catalogue.price_ids`.
         priced = "the model's name" if row.local and row.base_url is None else f"`{row.priced_as or row.name}`"
         usage = "yes" if row.usage_in_stream else "no"
-        lines.append(f"| `{row.name}` | {url} | {', '.join(row.protocols)} | {key} | {header} | {usage} | {priced} |")
+        own = ", ".join(f"`{pattern}`" for pattern in row.families)
+        lines.append(
+            f"| `{row.name}` | {url} | {', '.join(row.protocols)} | {own} | {key} | {header} | {usage} | {priced} |"
+        )
     return "\n".join(lines)
 
 

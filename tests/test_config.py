@@ -279,3 +279,17 @@ def test_modes_can_be_set_for_an_experiment():
     assert changed.classes["a"].levers == {"coalesce": "off"}
     assert msgspec.structs.replace(changed, classes=config.classes, levers=config.levers) == config
     assert with_modes(config, {"retry": "off"}).levers.retry.mode == "off"
+
+
+def test_a_vendors_own_models_go_to_that_vendor():
+    """With the keys of several, in whatever order: nobody has to write patterns to use two SDKs."""
+    for names in (("openai", "anthropic", "voyage"), ("voyage", "anthropic", "openai")):
+        catalogue = Catalogue(parse_config({"providers": [{"name": name} for name in names]}))
+        expected = {
+            "claude-sonnet-4-5": "anthropic", "gpt-5": "openai", "o3-mini": "openai", "voyage-3": "voyage",
+            "anything-else": names[0], "openai/claude-x": "openai",
+        }  # fmt: skip
+        for model, provider in expected.items():
+            assert catalogue.targets(model)[0].provider == provider, model
+    named = [{"name": "openai", "models": ["claude-*"]}, {"name": "anthropic"}]
+    assert Catalogue(parse_config({"providers": named})).targets("claude-x")[0].provider == "openai", "as it is written"

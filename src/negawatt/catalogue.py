@@ -23,6 +23,10 @@ class Catalogue:
         self._models = {model.name: model for model in config.models}
         self._providers = config.providers
         self._kept: dict[str, tuple[Target, ...]] = {}
+        # Those who take any model, with the vendor's own ones.
+        self._families = [
+            (one.name, row.families) for one in config.providers if "*" in one.models and (row := ROWS.get(_kind(one)))
+        ]
 
     def targets(self, model: str) -> tuple[Target, ...]:
         """Return the target of *model* and its fallbacks, in order; none when the name is unknown."""
@@ -61,6 +65,9 @@ class Catalogue:
         for provider in self._providers:
             if any(fnmatchcase(name, pattern) for pattern in provider.models if pattern != "*"):
                 return (Target(provider.name, name, name),)
+        for vendor, families in self._families:
+            if any(fnmatchcase(name, pattern) for pattern in families):
+                return (Target(vendor, name, name),)
         prefix, _, rest = name.partition("/")
         for provider in self._providers:
             if rest and provider.name == prefix and any(fnmatchcase(rest, pattern) for pattern in provider.models):

@@ -16,6 +16,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key_env: str | None = None
     key_header: str = "authorization"
     protocols: tuple[str, ...] = ("chat", "completions", "embeddings", "rerank")
+    families: tuple[str, ...] = ()  # patterns of its own models' names
     headers: dict[str, str] = {}  # sent where the caller says nothing else
     usage_in_stream: bool = True
     priced_as: str | None = None
