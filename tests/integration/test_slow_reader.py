@@ -12,6 +12,7 @@ from test_protocol_endings import FIRST, PATHS, asking
 from world import AT_ONCE_S, CHAT, Gateway, Json, Upstream, chat, headers_of, until
 
 READERS = 20
+FEW_READERS = 5  # of the other protocols: the kernel has to hold some of it for each
 MEGABYTES = 40  # offered to each reader; the kernel holds some of it for each, and we may hold a little more
 
 
@@ -82,25 +83,26 @@ def flooding(case: str, tag: str, say: str = "") -> tuple[str, Json]:
 
 @pytest.mark.parametrize("case", ["chat", "responses", "messages", "translated"])
 def test_stalled_streams_keep_memory_bounded(patient: Gateway, upstream: Upstream, task: str, case: str) -> None:
-    """Twenty callers who do not read what is offered hold the provider back, not the answers in memory."""
+    """Callers who do not read what is offered hold the provider back, not the answers in memory."""
+    readers = READERS if case == "chat" else FEW_READERS
     patient.post(flood(f"{task}-warm", 1))
     time.sleep(0.1)
     before, sockets, sent = patient.rss_mb, patient.sockets, upstream.stats()["sent_bytes"]
-    asked = [flooding(case, task, str(i)) for i in range(READERS)]
+    asked = [flooding(case, task, str(i)) for i in range(readers)]
     callers = [Stalled(patient, body, task, path) for path, body in asked]
-    until(lambda: upstream.tag(task)["open"] == READERS)
+    until(lambda: upstream.tag(task)["open"] == readers)
     taken_mb = (comes_to_rest(upstream) - sent) / 1e6
     grown = patient.rss_mb - before
-    assert taken_mb < READERS * MEGABYTES / 2
+    assert taken_mb < readers * MEGABYTES / 2
     # What has been passed on is kept once more, folded, for the books; translated answers in both protocols.
-    assert grown < READERS * (16 if case == "translated" else 8)
+    assert grown < readers * (16 if case == "translated" else 8)
     began = time.monotonic()
     assert patient.post(chat({"tag": f"{task}-other"})).status == 200
     assert time.monotonic() - began < 1  # the others are served as ever
     for caller in callers:
         caller.socket.close()
     until(lambda: upstream.tag(task)["open"] == 0)
-    rows = patient.settled_rows(task, READERS)
+    rows = patient.settled_rows(task, readers)
     assert {row["ending"] for row in rows} == {"cancelled"}
     until(lambda: patient.sockets <= sockets + 1)
 
@@ -140,7 +142,7 @@ def test_a_stalled_stream_ends_at_its_deadline(patient: Gateway, upstream: Upstr
     callers = [Stalled(patient, flood(task, say=str(i)), task, x_negawatt_deadline_ms="4000") for i in range(3)]
     until(lambda: upstream.tag(task)["open"] == 3, 3)
     comes_to_rest(upstream)
-    assert upstream.tag(task)["open"] == 3
+    assert patient.rows(task) == [], "all three are still going on"
     assert time.time() - began < 3.9
     until(lambda: upstream.tag(task)["open"] == 0, 5)
     assert max(upstream.tag(task)["hung_up_at"]) - began < 4 + 2 * AT_ONCE_S
