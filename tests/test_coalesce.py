@@ -96,7 +96,7 @@ async def test_sampled_calls_do_not_share(fields: dict[str, Any], shared: bool):
 
 CLASSES = {
     "always": {"cache": "always"}, "never": {"cache": "never"}, "personal": {"personal": True},
-    "grounded": {"needs_corpus_version": True},
+    "grounded": {"needs": ["corpus_version"]},
 }  # fmt: skip
 
 

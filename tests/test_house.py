@@ -19,12 +19,15 @@ ROOMS = {
     "wire": {"economics"},
     "verify": set(),
     "stores": set(),
+    "embedders": {"stores"},
+    "indexes": {"stores"},
+    "recall": {"embedders", "indexes", "stores"},
     "ledger": {"economics"},
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
-    "levers": {"economics", "ledger", "stores"},
+    "levers": {"economics", "ledger", "stores", "embedders", "indexes", "recall"},
     "proof": {"wire", "economics", "ledger", "providers", "verify"},
-    "commands": {"wire", "economics", "ledger", "providers", "proof", "stores"},
+    "commands": {"wire", "economics", "ledger", "providers", "proof", "stores", "embedders", "indexes", "recall"},
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
 TOP = {"gateway", "closing", "http_head", "server", "serving", "cli", "registry", "catalogue"}

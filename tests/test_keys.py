@@ -188,7 +188,7 @@ def test_another_operation_has_another_key():
     assert key_of(bare_call(BASE, wire=Other())) != key(BASE)
 
 
-LITERAL = "77709b0ddf518bd07d4bc6da5eec17a5134fbb40164ed43b38951f4ff53aa5b5"
+LITERAL = "828acf8aa7f3c555a31f14305ab89883ca7f13c1f4fbae120966ba0cd5abb661"
 
 
 def test_the_key_is_the_same_after_a_restart():

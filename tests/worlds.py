@@ -247,7 +247,10 @@ def configured(**tables: Any) -> Config:
 
 
 @asynccontextmanager
-async def world(provider: Fake | None = None, *, environ: dict[str, str] | None = None, seed: int = 0, **tables: Any):
+async def world(
+    provider: Fake | None = None, *, environ: dict[str, str] | None = None, seed: int = 0, embedder: Any = None,
+    **tables: Any,
+):  # fmt: skip
     """Open a `World` with the configuration *tables*, on a virtual loop."""
     provider = provider or Fake()
     ledger = MemoryLedger()
@@ -256,7 +259,7 @@ async def world(provider: Fake | None = None, *, environ: dict[str, str] | None 
     assert isinstance(loop, VirtualLoop)
     async with Gateway.open(
         config, clock=VirtualClock(loop, EPOCH), rng=random.Random(seed), ledger=ledger, environ=environ or {},
-        providers={one.name: provider for one in config.providers},
+        providers={one.name: provider for one in config.providers}, embedder=embedder,
     ) as gateway:  # fmt: skip
         yield World(gateway, provider, ledger)
 
@@ -289,7 +292,7 @@ CLASSES = {
     "never": {"cache": "never"},
     "strict": {"cache": "deterministic"},
     "personal": {"personal": True},
-    "grounded": {"needs_corpus_version": True},
+    "grounded": {"needs": ["corpus_version"]},
     "brief": {"ttl_s": 10},
     "small": {"max_cache_bytes": 2_000},
 }

@@ -122,6 +122,8 @@ class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     permissions: str | None = None
     corpus_version: str | None = None
     prompt_version: str | None = None
+    tool_digests: str | None = None
+    cache_tags: str | None = None
     session: str | None = None
     mode: str | None = None
     deadline_ms: str | None = None
@@ -144,6 +146,8 @@ class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     user: str | None = None  # only for classes whose answers are personal
     corpus_version: str | None = None
     prompt_version: str | None = None
+    tool_digests: str | None = None  # of what tools returned and the request does not show
+    model_policy: str | None = None  # where the model's name leads, as long as the configuration stays as it is
     headers: Headers | None = None  # those of the caller that the provider obeys
 
 

@@ -22,7 +22,10 @@ from negawatt.errors import ConfigError
 Protocol = Literal["chat", "responses", "messages", "count_tokens", "embeddings", "rerank", "completions"]
 Mode = Literal["off", "shadow", "canary", "on"]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Budget = Annotated[float, Meta(gt=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Need = Literal["permissions", "corpus_version", "prompt_version", "tool_digests"]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _T = TypeVar("_T")
@@ -61,9 +64,25 @@ class Economics(_Section, frozen=True):
     tokenizers: tuple[Tokenizer, ...] = ()  # of models whose tokenizer you have
 
 
+class LayerRules(_Section, frozen=True):
+    """Of one layer of the application's own work."""
+
+    ttl_s: Positive = 3600.0
+    stale_s: NotNegative = 0.0
+    needs: tuple[Need | Literal["user"], ...] = ()
+    max_entry_bytes: Count = 1024 * 1024
+
+
 class Cache(_Section, frozen=True):
     store: str = "memory://?max_bytes=268435456"
     vary: tuple[str, ...] = ()  # headers of requests, beside the vendors' own, that can change an answer
+    layers: dict[str, LayerRules] = {}  # of the application's own work, where they differ from the usual ones
+
+
+class Recall(_Section, frozen=True):
+    embedder: str = "default:"
+    index: str = "memory:"
+    curated: str | None = None  # TOML file of questions with their answers, kept by people
 
 
 class Lever(_Section, frozen=True):
@@ -73,11 +92,36 @@ class Lever(_Section, frozen=True):
     share: Share = 0.1  # of callers, in mode canary
 
 
-class ExactCache(Lever, frozen=True):
+class CacheLever(Lever, frozen=True):
+    """What every lever has that keeps answers."""
+
     ttl_s: Positive = 86_400.0
     max_entry_bytes: Count = 1024 * 1024
     access: Literal["read_write", "read_only", "write_only"] = "read_write"
     when: Literal["deterministic", "always", "never"] = "deterministic"
+
+
+class ExactCache(CacheLever, frozen=True):
+    pass
+
+
+class ItemCache(CacheLever, frozen=True):
+    ttl_s: Positive = 604_800.0
+    rerank_models: tuple[str, ...] = ()  # patterns of models that score each document by itself, beside the known ones
+
+
+class SemanticCache(CacheLever, frozen=True):
+    mode: Mode = "off"
+    max_error: Budget = 0.01  # share of all requests that may get a wrong answer
+    alpha: Budget = 0.05  # and the chance that it is exceeded
+    explore: Budget = 0.05  # of would-be hits, on average, asked and compared
+    review: Share = 0.01  # of hits, drawn for a person to look at
+    follow_ups: Literal["same", "decline"] = "same"  # in a conversation: only where all that went before is the same
+    max_question_chars: Count = 2000
+    same_answer: Share = 0.9  # similarity from which two answers say the same, where their facts agree
+    other_answer: Share = 0.75  # below it they do not; between the two the judge is asked
+    judge: Name | None = None  # a model; without one, what lies between counts as wrong
+    curated_similarity: Share = 0.7  # of a question to a curated one, from which its answer is given
 
 
 class Coalesce(Lever, frozen=True):
@@ -95,6 +139,8 @@ class Retry(Lever, frozen=True):
 
 class Levers(_Section, frozen=True):
     exact_cache: ExactCache = ExactCache()
+    item_cache: ItemCache = ItemCache()
+    semantic_cache: SemanticCache = SemanticCache()
     coalesce: Coalesce = Coalesce()
     retry: Retry = Retry()
 
@@ -108,8 +154,11 @@ class RequestClass(_Section, frozen=True):
 
     owner: str | None = None
     personal: bool = False  # answers depend on the user: never shared between users
-    needs_corpus_version: bool = False  # without one, nothing of this class is cached or shared
+    sensitive: bool = False  # a stale answer may do harm: kept for ten minutes at most, unless ttl_s says otherwise
+    needs: tuple[Need, ...] = ()  # without it, nothing of this class is cached or shared
     ttl_s: Positive | None = None
+    stale_s: NotNegative = 0.0  # beyond its lifetime an answer may still be given, while it is asked anew
+    max_error: Budget | None = None  # of the semantic cache, where it differs
     max_cache_bytes: Count | None = None
     cache: Literal["deterministic", "always", "never"] | None = None
     levers: dict[str, Mode] = {}
@@ -156,6 +205,7 @@ class Config(_Section, frozen=True):
     ledger: Ledger = Ledger()
     economics: Economics = Economics()
     cache: Cache = Cache()
+    recall: Recall = Recall()
     levers: Levers = Levers()
     holdout: Holdout = Holdout()
     classes: dict[str, RequestClass] = {}

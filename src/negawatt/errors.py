@@ -2,8 +2,10 @@
 
     NegawattError
     ├── ConfigError               the configuration is wrong; nothing was started
+    │   └── IndexMismatch         an index holds vectors of another embedder
     ├── InputError                a file given to a command (trace, recording, ledger) is wrong
     ├── StoreError                a cache backend failed; on the request path this makes a miss
+    ├── EmbedderError             no vectors could be made; on the request path this makes a miss
     ├── RequestError              the caller can mend it: a 4xx
     │   ├── InvalidRequest        400  bad JSON, wrong type, missing field
     │   ├── AuthenticationError   401  no key, or an unknown one
@@ -54,6 +56,12 @@ class ConfigError(NegawattError):
     code = "bad_config"
 
 
+class IndexMismatch(ConfigError):
+    """An index holds vectors of another embedder, or of another dimension; the message names both."""
+
+    code = "index_mismatch"
+
+
 class InputError(NegawattError):
     """A file given to a command is wrong; the message names the file and the line."""
 
@@ -64,6 +72,12 @@ class StoreError(NegawattError):
     """A cache backend failed. Levers turn it into a miss with a Decision that says so."""
 
     code = "store_failed"
+
+
+class EmbedderError(NegawattError):
+    """No vectors could be made. Levers turn it into a miss with a Decision that says so."""
+
+    code = "embedder_failed"
 
 
 class RequestError(NegawattError):

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from negawatt.asides import Asides
 from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.clock import Clock, SystemClock
@@ -31,6 +32,7 @@ from negawatt.economics.counting import TokenCounter
 from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
 from negawatt.economics.tokenizer_files import TokenizerFiles
+from negawatt.embedders import Embedder
 from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
@@ -39,13 +41,20 @@ from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
-from negawatt.pipeline import Background, Pipeline, Step
+from negawatt.levers.semantic_cache import Parts, SemanticCache
+from negawatt.pipeline import Background, Handler, Pipeline, Step
 from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
+from negawatt.recall.compare import Judge
+from negawatt.recall.learner import Learner
+from negawatt.recall.policy import CachePolicy
+from negawatt.recalling import Recall, open_recall, recalls
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.stores import Store
+from negawatt.telemetry import Telemetry
+from negawatt.translate.said import said
 from negawatt.verify.schema import broken_contract
 from negawatt.wire.chat import CHAT
 from negawatt.wire.wires import WIRES
@@ -54,7 +63,7 @@ log = logging.getLogger(__name__)
 
 _MODELS_S = 60.0
 _MODELS_TIMEOUT_S = 3.0
-SAVING_LEVERS = ("exact_cache", "coalesce")
+SAVING_LEVERS = ("exact_cache", "coalesce", "semantic_cache")
 
 
 class Gateway:
@@ -70,6 +79,7 @@ class Gateway:
         accounts: Accounts,
         keyring: Callers,
         tokens: TokenCounter,
+        recall: Recall | None,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -88,10 +98,7 @@ class Gateway:
         self.tokens = tokens
         levers = config.levers
         counter = Counter(providers, WIRES, tokens, {"count_tokens": self._counted_here})
-        cache = ExactCache(
-            levers.exact_cache, config.classes, store=store, validate=broken_contract, clock=clock,
-            background=self.background,
-        )  # fmt: skip
+        self.telemetry = Telemetry()
 
         # The levers, in the one order that they have. The others of the design have their place marked.
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content)
@@ -99,6 +106,12 @@ class Gateway:
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms,
             conversations=Conversations(ledger, divided=keyring.divided),
         )  # fmt: skip
+        self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
+        cache = ExactCache(
+            levers.exact_cache, config.classes, store=store, validate=broken_contract, clock=clock,
+            background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
+        )  # fmt: skip
+        self.learner, semantic = self._semantic(recall, counter)
         self.pipeline = Pipeline(
             [
                 # compose       the request takes its final meaning
@@ -106,7 +119,7 @@ class Gateway:
                 # offload       the cheapest answer has no model
                 _step("exact_cache", cache, config),  # certain, microseconds
                 _step("coalesce", Coalesce(levers.coalesce, config.classes), config),  # n equal calls cost one
-                # semantic_cache  a guess, so after certainty
+                *semantic,  # a guess, so after certainty
                 # compress      after the caches, so that they key on the request as asked
                 # structure     the output contract
                 # cap           needs the contract
@@ -130,11 +143,13 @@ class Gateway:
         ledger: Ledger | None = None,
         providers: Mapping[str, Provider] | None = None,
         keyring: Callers | None = None,
+        embedder: Embedder | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> AsyncIterator[Gateway]:
         """Open everything that *config* names. Raises `ConfigError` before anything is half open.
 
-        *ledger*, *providers* and *keyring*, when given, are used instead of the configured ones, and stay open.
+        *ledger*, *providers*, *keyring* and *embedder*, when given, are used instead of the configured ones; they stay
+        open.
         """
         clock = clock or SystemClock()
         keyring = keyring or Keyring(config.keys, environ)
@@ -147,16 +162,17 @@ class Gateway:
             if ledger is None:
                 own_ledger = open_ledger(config, clock)
                 ledger = own_ledger
-            gateway = cls(
-                config, providers=own_providers if providers is None else providers, store=store,
-                ledger=ledger, accounts=accounts, keyring=keyring, tokens=tokens,
-                clock=clock, rng=rng or random.Random(),
-            )  # fmt: skip
-            try:
-                yield gateway
-            finally:
-                await gateway.background.drain()
-                gateway.alarms.close()
+            async with _recall(config, clock, embedder) as recall:
+                gateway = cls(
+                    config, providers=own_providers if providers is None else providers, store=store,
+                    ledger=ledger, accounts=accounts, keyring=keyring, tokens=tokens, recall=recall,
+                    clock=clock, rng=rng or random.Random(),
+                )  # fmt: skip
+                try:
+                    yield gateway
+                finally:
+                    await gateway.background.drain()
+                    gateway.alarms.close()
         finally:
             for provider in own_providers.values():
                 await provider.close()
@@ -193,6 +209,25 @@ class Gateway:
         )
         trail.call = call
         return call
+
+    def _semantic(self, recall: Recall | None, bottom: Handler) -> tuple[Learner | None, list[Step]]:
+        """Return the semantic cache as a step, and what it learns with; nothing of it where it is off."""
+        if recall is None:
+            return None, []
+        settings, classes = self.config.levers.semantic_cache, self.config.classes
+        learner = Learner(
+            settings, classes, cases=recall.index.cases, clock=self.clock, rng=self._rng, alert=self.telemetry.alert,
+            spawn=self.background.spawn,
+        )  # fmt: skip
+        targets = () if settings.judge is None else self.catalogue.targets(settings.judge)
+
+        def judge_of(call: Call) -> Judge | None:
+            return self._asides.judge(call, targets, bottom) if targets else None
+
+        parts = Parts(recall.embedder, recall.index, learner, recall.curated, said, broken_contract, judge_of)
+        policy = CachePolicy(settings, classes)
+        lever = SemanticCache(settings, policy, parts, clock=self.clock, background=self.background)
+        return learner, [_step("semantic_cache", lever, self.config)]
 
     def _counted_here(self, call: Call) -> Reply:
         """Answer how many tokens *call* has, for a provider that does not offer to count; and say how we know."""
@@ -279,6 +314,16 @@ def open_accounts(config: Config) -> Accounts:
     )
     energy = Energy(None if economics.energy is None else Path(economics.energy), batch=economics.batch)
     return Accounts(prices, energy, Carbon(economics.zone), price_ids(config))
+
+
+@asynccontextmanager
+async def _recall(config: Config, clock: Clock, embedder: Embedder | None) -> AsyncIterator[Recall | None]:
+    """Open what the semantic cache needs, where it is on."""
+    if not recalls(config):
+        yield None
+        return
+    async with open_recall(config, clock, embedder=embedder) as recall:
+        yield recall
 
 
 def _step(name: str, lever: Any, config: Config) -> Step:

@@ -29,6 +29,8 @@ _HINTS = {
     b"x-negawatt-permissions": "permissions",
     b"x-negawatt-corpus-version": "corpus_version",
     b"x-negawatt-prompt-version": "prompt_version",
+    b"x-negawatt-tool-digests": "tool_digests",
+    b"x-negawatt-cache-tags": "cache_tags",
     b"x-negawatt-session": "session",
     b"x-negawatt-mode": "mode",
     b"x-negawatt-deadline-ms": "deadline_ms",

@@ -7,6 +7,7 @@ its scope. The digest does not depend on the order of keys in the JSON and is th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,13 @@ from negawatt.call import Call, Request, Scope
 from negawatt.config import RequestClass
 from negawatt.protocol import Identified
 
-VERSION = b"2"  # counts up when the same call would get another key
+NEEDS = {
+    "permissions": "permissions",
+    "corpus_version": "a corpus version",
+    "prompt_version": "a prompt version",
+    "tool_digests": "digests of tool results",
+}
+VERSION = b"3"  # counts up when the same call would get another key
 
 
 def request_digest(request: Request, wire: Identified) -> bytes:
@@ -33,9 +40,27 @@ def key_of(call: Call) -> str:
     return hashlib.sha256(_scope_bytes(call.scope) + request_digest(call.request, call.wire)).hexdigest()
 
 
+def context_key(call: Call, around: dict[str, Any]) -> str:
+    """Return what two calls have in common that differ in their question only: scope, and all *around* the question."""
+    canonical = Request.canonical(around, sort=True)
+    digest = hashlib.sha256(call.wire.name.encode() + b"\0" + canonical).digest()
+    return hashlib.sha256(b"context" + _scope_bytes(call.scope) + digest).hexdigest()
+
+
+def item_key(call: Call, shared: bytes, item: bytes) -> str:
+    """Return the key of one *item* of a request, of which all items have *shared* (a digest) in common."""
+    return hashlib.sha256(b"item" + _scope_bytes(call.scope) + shared + hashlib.sha256(item).digest()).hexdigest()
+
+
 @lru_cache(maxsize=10_000)
 def _scope_bytes(scope: Scope) -> bytes:
     return VERSION + msgspec.json.encode(scope)
+
+
+def permissions_digest(names: Iterable[str]) -> str:
+    """Return a digest of the set of permission *names*, whatever their order; "" for none."""
+    wanted = sorted({name.strip() for name in names if name.strip()})
+    return hashlib.sha256("\0".join(wanted).encode()).hexdigest()[:32] if wanted else ""
 
 
 def missing_scope(policy: RequestClass | None, scope: Scope) -> str | None:
@@ -44,8 +69,9 @@ def missing_scope(policy: RequestClass | None, scope: Scope) -> str | None:
         return None
     if policy.personal and scope.user is None:
         return "the class is personal and the call names no user"
-    if policy.needs_corpus_version and scope.corpus_version is None:
-        return "the class needs a corpus version and the call has none"
+    for name in policy.needs:
+        if not getattr(scope, name):
+            return f"the class needs {NEEDS[name]} and the call has none"
     return None
 
 

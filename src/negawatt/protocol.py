@@ -36,6 +36,17 @@ class Contract(NamedTuple):
     schema: Any
 
 
+class Question(NamedTuple):
+    """What a person asked last, and everything around it that can change the answer, with a hole in its place.
+
+    *follows_up*: something was said before it that is no instruction.
+    """
+
+    text: str
+    around: dict[str, Any]
+    follows_up: bool
+
+
 class Folder(Protocol):
     """Gathers chunks into the whole body that they stand for."""
 
@@ -75,6 +86,10 @@ class Identified(Protocol):
 
     def identity(self, request: Request) -> dict[str, Any]:
         """Return what can change the answer; null is absent, 1.0 is 1."""
+        ...
+
+    def question(self, request: Request) -> Question | None:
+        """Return what was asked in words; None where it was not, or where other things than words belong to it."""
         ...
 
 

@@ -18,7 +18,20 @@ import msgspec
 from negawatt.clock import Clock
 from negawatt.errors import ConfigError
 
-STORES = {"memory": "negawatt.registry:memory_store", "sqlite": "negawatt.registry:sqlite_store"}
+STORES = {
+    "memory": "negawatt.registry:memory_store",
+    "sqlite": "negawatt.registry:sqlite_store",
+    "redis": "negawatt.stores.redis:open_redis",
+    "rediss": "negawatt.stores.redis:open_redis",
+    "postgres": "negawatt.stores.postgres:open_postgres",
+    "postgresql": "negawatt.stores.postgres:open_postgres",
+}
+INDEXES = {
+    "memory": "negawatt.indexes.opening:open_memory",
+    "sqlite": "negawatt.indexes.opening:open_sqlite",
+    "postgres": "negawatt.indexes.postgres:open_postgres",
+    "postgresql": "negawatt.indexes.postgres:open_postgres",
+}
 LEDGERS = {"memory": "negawatt.registry:memory_ledger", "sqlite": "negawatt.registry:sqlite_ledger"}
 
 
@@ -55,16 +68,19 @@ class Url(msgspec.Struct, frozen=True):
         return int(number) * unit
 
 
-def open_backend(table: Mapping[str, str], group: str, text: str, where: str, clock: Clock) -> Any:
-    """Return the backend that the URL *text* names. Raises `ConfigError` for an unknown scheme or a bad URL."""
+def open_backend(table: Mapping[str, str], group: str, text: str, where: str, clock: Clock, **more: Any) -> Any:
+    """Return the backend that the URL *text* names. Raises `ConfigError` for an unknown scheme or a bad URL.
+
+    *more* is what backends of this table need beside it.
+    """
     url = Url.parse(text, where)
     if url.scheme in table:
         module, _, name = table[url.scheme].partition(":")
-        opener: Callable[[Url, str, Clock], Any] = getattr(import_module(module), name)
-        return opener(url, where, clock)
+        opener: Callable[..., Any] = getattr(import_module(module), name)
+        return opener(url, where, clock, **more)
     for point in entry_points(group=group):
         if point.name == url.scheme:
-            return point.load()(text, clock)
+            return point.load()(text, clock, **more)
     raise ConfigError(f"{where}: no backend for {url.scheme!r}; known: {', '.join(sorted(table))}", param=where)
 
 

@@ -27,7 +27,7 @@ def guarded(
         {"id": "eve", "key_env": "EVE", "tenant": "other"},
         {"id": "few", "key_env": "FEW", "models": ["plain"]},
     ]
-    classes = {"mine": {"personal": True, "cache": "always"}, "dated": {"needs_corpus_version": True}}
+    classes = {"mine": {"personal": True, "cache": "always"}, "dated": {"needs": ["corpus_version"]}}
     config = configured(keys=keys, classes=classes)
     config["providers"][0]["models"] = ["plain", "second"]
     gateway = Gateway(tmp_path_factory.mktemp("guarded"), config, STUB_KEY="the-provider-key", **KEYS)

@@ -22,6 +22,7 @@ from negawatt.errors import (
     RateLimited,
     RequestTooLarge,
 )
+from negawatt.keys import permissions_digest
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 
@@ -102,10 +103,9 @@ class Keyring:
         raise AuthenticationError("this API key is not known here")
 
 
-def permissions_digest(names: tuple[str, ...] | list[str]) -> str:
-    """Return a digest of the set of permission names, whatever their order; "" for none."""
-    wanted = sorted({name.strip() for name in names if name.strip()})
-    return hashlib.sha256("\0".join(wanted).encode()).hexdigest()[:32] if wanted else ""
+def _joined(digests: str) -> str | None:
+    """Return the digests in a header in one order: what tools returned is a set."""
+    return ",".join(sorted({one.strip() for one in digests.split(",") if one.strip()})) or None
 
 
 class Admit:
@@ -176,7 +176,7 @@ class Admit:
         return call.with_(
             caller=caller,
             request_class=name,
-            scope=self._scope(caller, name, call),
+            scope=self._scope(caller, name, call, targets),
             targets=targets,
             deadline=Deadline(self._alarms, self._seconds(call.hints)),
         )
@@ -191,7 +191,7 @@ class Admit:
             raise InvalidRequest(message, param="x-negawatt-class")
         return name
 
-    def _scope(self, caller: Caller, name: str, call: Call) -> Scope:
+    def _scope(self, caller: Caller, name: str, call: Call, targets: tuple[Target, ...]) -> Scope:
         hints = call.hints
         policy = self._classes.get(name)
         permissions = caller.permissions
@@ -203,6 +203,8 @@ class Admit:
             user=caller.user if policy is not None and policy.personal else None,
             corpus_version=hints.corpus_version,
             prompt_version=hints.prompt_version,
+            tool_digests=None if hints.tool_digests is None else _joined(hints.tool_digests),
+            model_policy=f"{targets[0].provider}/{targets[0].model}",
             headers=self._obeyed(call.headers) if call.headers else None,
         )
 

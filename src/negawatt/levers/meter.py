@@ -17,8 +17,10 @@ from negawatt.ledger.outcome import Content, Outcome
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 
-_CACHED_AS = {"exact_cache": "exact", "coalesce": "coalesced"}
-_ANSWERED_AS = {"exact_cache": "cached", "coalesce": "coalesced"}
+_CACHED_AS = {"exact_cache": "exact", "item_cache": "exact", "coalesce": "coalesced", "semantic_cache": "semantic"}
+_ANSWERED_AS = {
+    "exact_cache": "cached", "item_cache": "cached", "coalesce": "coalesced", "semantic_cache": "cached"
+}  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 
 
@@ -206,7 +208,7 @@ def _ending(reply: Reply, trail: Trail) -> str:
 
 
 def cache_of(trail: Trail) -> str:
-    """Return ``exact``, ``coalesced``, ``miss`` or ``bypass``."""
+    """Return ``exact``, ``semantic``, ``coalesced``, ``miss`` or ``bypass``."""
     reply = trail.reply
     if reply is not None and reply.answered_by in _CACHED_AS:
         return _CACHED_AS[reply.answered_by]
@@ -234,7 +236,7 @@ def _first_named(bill: Bill) -> Amount:
 
 def _response_model(trail: Trail, last: Attempt | None, bill: Bill) -> str | None:
     reply = trail.reply
-    if reply is not None and reply.error is None and reply.answered_by != "exact_cache":
+    if reply is not None and reply.error is None and reply.answered_by not in _ANSWERED_AS:
         try:
             model = reply.data.get("model")
         except NegawattError:

@@ -23,7 +23,7 @@ import orjson
 from negawatt import __version__
 from negawatt.call import Caller, Hints
 from negawatt.catalogue import open_stand_in
-from negawatt.config import Config, Provider, RequestClass
+from negawatt.config import Config, Levers, Provider, RequestClass
 from negawatt.errors import ConfigError, NegawattError
 from negawatt.gateway import SAVING_LEVERS, Gateway, open_accounts, with_modes
 from negawatt.ledger.memory import MemoryLedger
@@ -142,7 +142,13 @@ def arm_configs(config: Config, arms: Sequence[str]) -> dict[str, Config]:
 
     Raises `ConfigError` for a name that is none of these.
     """
-    every = dict.fromkeys(config.levers.__struct_fields__, "on")
+    # A lever that is off unless somebody turns it on takes part only where somebody has, in whatever mode.
+    unasked = Levers()
+    every = {
+        name: "on"
+        for name in config.levers.__struct_fields__
+        if getattr(unasked, name).mode != "off" or getattr(config.levers, name).mode != "off"
+    }
     found: dict[str, Config] = {}
     for arm in arms:
         left_out = arm.removeprefix("without_")
@@ -151,7 +157,7 @@ def arm_configs(config: Config, arms: Sequence[str]) -> dict[str, Config]:
         elif arm == "all":
             found[arm] = with_modes(config, every)
         elif arm == "leave-one-out":
-            for name in SAVING_LEVERS:
+            for name in (name for name in SAVING_LEVERS if name in every):
                 found[f"without_{name}"] = with_modes(config, {**every, name: "off"})
         elif left_out != arm and left_out in every:
             found[arm] = with_modes(config, {**every, left_out: "off"})

@@ -47,6 +47,18 @@ class Store(Protocol):
         """Delete every entry that has all of *tags*, none at all when there are no tags; return how many."""
         ...
 
+    async def claim(self, key: str, *, ttl_s: float) -> str | None:
+        """Take the sole right to make what belongs under *key*; return a token, or None while somebody else has it.
+
+        The right lapses after *ttl_s* seconds, so that one who died holds nobody up. It has nothing to do with
+        whether there is a value under *key*.
+        """
+        ...
+
+    async def release(self, key: str, token: str) -> None:
+        """Give the right back. A token that has lapsed takes nothing from whoever has it now."""
+        ...
+
     async def stats(self) -> StoreStats: ...
 
     async def close(self) -> None: ...

@@ -10,7 +10,7 @@ import msgspec
 from negawatt.call import Request
 from negawatt.economics.usage import Usage, usage_from_chat, with_tier
 from negawatt.errors import body_of
-from negawatt.protocol import Contract, Prompt, Wire
+from negawatt.protocol import Contract, Prompt, Question, Wire
 from negawatt.wire.common import (
     DONE_EVENT,
     as_object,
@@ -22,6 +22,7 @@ from negawatt.wire.common import (
     openai_error_event,
 )
 from negawatt.wire.merge import Unfaithful, join, merge_into, own, plain
+from negawatt.wire.question import question_in
 
 _COMPLETE_REASONS = frozenset({"stop", "tool_calls", "function_call"})
 # Fields that travel with every chunk; the rest of a whole body's head is sent once, on the first.
@@ -118,6 +119,11 @@ def annotated(data: Mapping[str, Any], note: Mapping[str, Any]) -> dict[str, Any
     if note.get("cost_usd") is None:
         return {**data, "negawatt": note}
     return {**data, "usage": {**as_object(data.get("usage")), "cost": note["cost_usd"]}, "negawatt": note}
+
+
+def question(request: Request) -> Question | None:
+    """Return the last user turn, if it is text only; around it is everything else."""
+    return question_in(identity(request), "messages")
 
 
 def prompt(request: Request) -> Prompt:
@@ -284,6 +290,7 @@ class Chat:
     identity = staticmethod(identity)
     last = staticmethod(last)
     prompt = staticmethod(prompt)
+    question = staticmethod(question)
     sampled = staticmethod(sampled)
     text_of = staticmethod(text_of)
     usage = staticmethod(usage)

@@ -9,7 +9,7 @@ import msgspec
 
 from negawatt.call import Request
 from negawatt.errors import body_of
-from negawatt.protocol import Contract, Prompt, Wire
+from negawatt.protocol import Contract, Prompt, Question, Wire
 from negawatt.wire import chat
 from negawatt.wire.common import (
     DONE_EVENT,
@@ -169,6 +169,10 @@ class Completions:
 
     def folder(self) -> CompletionsFolder:
         return CompletionsFolder()
+
+    def question(self, request: Request) -> Question | None:
+        """Return None: instructions and question are one text here."""
+        return None
 
     def identity(self, request: Request) -> dict[str, Any]:
         """Return what can change the answer; as in Chat Completions."""

@@ -12,7 +12,7 @@ from negawatt.call import Request
 from negawatt.economics.tokens import estimate_tokens
 from negawatt.economics.usage import Usage, usage_from_anthropic, with_tier
 from negawatt.errors import body_of, status_of
-from negawatt.protocol import Contract, Wire
+from negawatt.protocol import Contract, Question, Wire
 from negawatt.wire.common import (
     as_object,
     as_objects,
@@ -23,6 +23,7 @@ from negawatt.wire.common import (
 )
 from negawatt.wire.messages_folder import MessagesFolder, unfold
 from negawatt.wire.messages_prompt import prompt, written
+from negawatt.wire.question import question_in
 
 _COMPLETE_REASONS = frozenset({"end_turn", "stop_sequence", "tool_use"})
 # Fields of a request that say how to send the answer, whose it is, or what to keep, but cannot change what it says.
@@ -82,6 +83,11 @@ class _MessagesRequest(Prompted, kw_only=True):
 
 
 # -- requests --------------------------------------------------------------------------------------------------
+
+
+def question(request: Request) -> Question | None:
+    """Return the last user turn, if it is text only; around it is everything else."""
+    return question_in(identity(request), "messages")
 
 
 def check(request: Request) -> None:
@@ -312,6 +318,7 @@ class Messages:
     identity = staticmethod(identity)
     last = staticmethod(last)
     prompt = staticmethod(prompt)
+    question = staticmethod(question)
     sampled = staticmethod(sampled)
     text_of = staticmethod(text_of)
     unfold = staticmethod(unfold)

@@ -11,9 +11,10 @@ import orjson
 from negawatt.call import Request
 from negawatt.economics.usage import Usage, usage_from_responses, with_tier
 from negawatt.errors import InvalidRequest, body_of
-from negawatt.protocol import Contract, Prompt, Wire
+from negawatt.protocol import Contract, Prompt, Question, Wire
 from negawatt.wire import chat, common
 from negawatt.wire.common import as_object, as_objects, check_shape, identity_without, named_events
+from negawatt.wire.question import question_in
 from negawatt.wire.responses_folder import FINAL, ResponsesFolder, unfold
 
 # Fields of a request that say how to send the answer, or whose it is, but cannot change what it says. `store` can: it
@@ -132,6 +133,11 @@ def contract(request: Request) -> Contract | None:
         return None
     schema = asked.get("schema")
     return Contract({} if schema is None else schema)
+
+
+def question(request: Request) -> Question | None:
+    """Return the last user turn, if it is text only; around it is everything else."""
+    return question_in(identity(request), "input")
 
 
 def prompt(request: Request) -> Prompt:
@@ -308,6 +314,7 @@ class Responses:
     identity = staticmethod(identity)
     last = staticmethod(last)
     prompt = staticmethod(prompt)
+    question = staticmethod(question)
     sampled = staticmethod(sampled)
     text_of = staticmethod(text_of)
     unfold = staticmethod(unfold)

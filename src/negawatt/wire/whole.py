@@ -7,7 +7,7 @@ from typing import Any
 
 from negawatt.call import Request
 from negawatt.errors import body_of
-from negawatt.protocol import Contract
+from negawatt.protocol import Contract, Question
 from negawatt.wire.common import continues_nothing, data_events, error_of, openai_error_event
 
 
@@ -59,6 +59,10 @@ class Whole:
 
     def sampled(self, request: Request) -> bool:
         return False
+
+    def question(self, request: Request) -> Question | None:
+        """Return None: nobody asks here in words of their own."""
+        return None
 
     def contract(self, request: Request) -> Contract | None:
         return None

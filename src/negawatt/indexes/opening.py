@@ -1,0 +1,52 @@
+"""Opening the indexes of this process by URL; `negawatt.registry` has the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from negawatt.clock import Clock
+from negawatt.errors import ConfigError
+from negawatt.indexes import Index
+
+
+class Url(Protocol):
+    """What is needed of `negawatt.registry.Url`."""
+
+    text: str
+    path: str
+    query: dict[str, str]
+
+    def bytes(self, name: str, default: int, where: str) -> int: ...
+
+
+def open_memory(url: Url, where: str, clock: Clock, *, model: str, dimensions: int) -> Index:
+    """``memory:?max_entries=100000&max_bytes=1GiB``"""
+    from negawatt.indexes.memory import MemoryIndex
+
+    return MemoryIndex(
+        clock, model=model, dimensions=dimensions, max_entries=_count(url, "max_entries", 100_000, where),
+        max_bytes=url.bytes("max_bytes", 2**30, where),
+    )  # fmt: skip
+
+
+def open_sqlite(url: Url, where: str, clock: Clock, *, model: str, dimensions: int) -> Index:
+    """``sqlite:///FILE?max_entries=100000&max_bytes=1GiB``"""
+    from negawatt.indexes.sqlite import SqliteIndex
+
+    if not url.path:
+        raise ConfigError(f"{where}: {url.text!r} names no file", param=where)
+    path = Path(url.path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{where}: there is no folder {path.parent}", param=where)
+    return SqliteIndex(
+        path, clock, model=model, dimensions=dimensions, max_entries=_count(url, "max_entries", 100_000, where),
+        max_bytes=url.bytes("max_bytes", 2**30, where),
+    )  # fmt: skip
+
+
+def _count(url: Url, name: str, default: int, where: str) -> int:
+    text = url.query.get(name, str(default))
+    if not text.isdigit() or int(text) == 0:
+        raise ConfigError(f"{where}: {name}={text!r} is not a number above 0", param=where)
+    return int(text)

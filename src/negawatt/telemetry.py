@@ -1,0 +1,71 @@
+"""What a monitor wants to know: counts, states and alerts, as Prometheus reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+_MOST_ALERTS = 100
+_MOST_SERIES = 2000  # labels come from the configuration; this bounds what slips through
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Alerted(NamedTuple):
+    """One alert. *about*: the request class, store or model that it is about."""
+
+    name: str
+    about: str
+    message: str
+
+
+class Sample(NamedTuple):
+    """One number of one metric."""
+
+    name: str
+    labels: Labels
+    value: float
+
+
+class Telemetry:
+    """Counts what happens. Cheap enough for every call; nothing is computed before somebody asks."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, Labels]] = Counter()
+        self.alerts: deque[Alerted] = deque(maxlen=_MOST_ALERTS)
+
+    def count(self, name: str, **labels: str) -> None:
+        """Add one to the counter *name* with these *labels*."""
+        key = (name, tuple(labels.items()))
+        if key in self._counts or len(self._counts) < _MOST_SERIES:
+            self._counts[key] += 1
+
+    def alert(self, name: str, about: str, message: str) -> None:
+        """Raise an alert: into the log, the list of alerts, and the counter of alerts."""
+        log.warning("alert %s (%s): %s", name, about, message)
+        self.alerts.append(Alerted(name, about, message))
+        self.count("negawatt_alerts_total", alert=name, about=about)
+
+    def samples(self) -> list[Sample]:
+        return [Sample(name, labels, value) for (name, labels), value in sorted(self._counts.items())]
+
+
+def exposition(samples: Iterable[Sample], described: Mapping[str, tuple[str, str]]) -> bytes:
+    """Return *samples* in Prometheus' text format, version 0.0.4. *described*: type and help text of each name."""
+    lines: list[str] = []
+    last = ""
+    for sample in sorted(samples, key=lambda one: (one.name, one.labels)):
+        if sample.name != last:
+            kind, text = described.get(sample.name, ("untyped", ""))
+            lines += [f"# HELP {sample.name} {text}", f"# TYPE {sample.name} {kind}"]
+            last = sample.name
+        labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in sample.labels)
+        lines.append(f"{sample.name}{{{labels}}} {sample.value!r}" if labels else f"{sample.name} {sample.value!r}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
