@@ -21,16 +21,16 @@ ROOMS = {
     "stores": set(),
     "embedders": {"stores"},
     "indexes": {"stores"},
-    "recall": {"embedders", "indexes", "stores"},
+    "recall": {"economics", "wire", "embedders", "indexes", "stores"},
     "ledger": {"economics"},
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
-    "levers": {"economics", "ledger", "stores", "embedders", "indexes", "recall"},
+    "levers": {"economics", "ledger", "wire", "stores", "embedders", "indexes", "recall"},
     "proof": {"wire", "economics", "ledger", "providers", "verify"},
     "commands": {"wire", "economics", "ledger", "providers", "proof", "stores", "embedders", "indexes", "recall"},
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
-TOP = {"gateway", "closing", "http_head", "server", "serving", "cli", "registry", "catalogue"}
+TOP = {"gateway", "asides", "recalling", "closing", "http_head", "server", "serving", "cli", "registry", "catalogue"}
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}
 

@@ -39,6 +39,7 @@ from negawatt.levers.admit import Admit, Callers, Keyring
 from negawatt.levers.coalesce import Coalesce
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
+from negawatt.levers.item_cache import ItemCache
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
 from negawatt.levers.semantic_cache import Parts, SemanticCache
@@ -53,7 +54,7 @@ from negawatt.recalling import Recall, open_recall, recalls
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.stores import Store
-from negawatt.telemetry import Telemetry
+from negawatt.telemetry import DESCRIBED, Sample, Telemetry, exposition, learned_samples
 from negawatt.translate.said import said
 from negawatt.verify.schema import broken_contract
 from negawatt.wire.chat import CHAT
@@ -63,7 +64,7 @@ log = logging.getLogger(__name__)
 
 _MODELS_S = 60.0
 _MODELS_TIMEOUT_S = 3.0
-SAVING_LEVERS = ("exact_cache", "coalesce", "semantic_cache")
+SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache")
 
 
 class Gateway:
@@ -95,21 +96,26 @@ class Gateway:
         self._rng = rng
         self._providers = providers
         self._models: tuple[float, list[str]] | None = None
+        self.recall = recall
         self.tokens = tokens
         levers = config.levers
         counter = Counter(providers, WIRES, tokens, {"count_tokens": self._counted_here})
-        self.telemetry = Telemetry()
 
         # The levers, in the one order that they have. The others of the design have their place marked.
-        self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content)
+        self.telemetry = Telemetry()
+        self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count)
         self.admit = Admit(
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms,
             conversations=Conversations(ledger, divided=keyring.divided),
         )  # fmt: skip
         self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
+        items = ItemCache(
+            levers.item_cache, config.classes, store=store, clock=clock, background=self.background, count=tokens.count
+        )
         cache = ExactCache(
             levers.exact_cache, config.classes, store=store, validate=broken_contract, clock=clock,
             background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
+            itemized=lambda call: _mode(config, "item_cache", call) == "on" and items.itemized(call),
         )  # fmt: skip
         self.learner, semantic = self._semantic(recall, counter)
         self.pipeline = Pipeline(
@@ -118,6 +124,7 @@ class Gateway:
                 # classify      names the class that every later lever is tuned by
                 # offload       the cheapest answer has no model
                 _step("exact_cache", cache, config),  # certain, microseconds
+                _step("item_cache", items, config),  # of a batch, only what is not known
                 _step("coalesce", Coalesce(levers.coalesce, config.classes), config),  # n equal calls cost one
                 *semantic,  # a guess, so after certainty
                 # compress      after the caches, so that they key on the request as asked
@@ -268,12 +275,28 @@ class Gateway:
             store = None
         except StoreError as error:
             store = error.message
+        index = None
+        if self.recall is not None:
+            try:
+                await self.recall.index.stats()
+            except StoreError as error:
+                index = error.message
         lost = self.ledger.lost
         return {
             "providers": None if self.config.providers else "no provider is configured",
             "store": store,
+            **({} if self.recall is None else {"index": index}),
             "ledger": f"{lost} rows could not be written" if lost else None,
         }
+
+    async def metrics(self) -> bytes:
+        """Return what there is to count, in Prometheus' text format."""
+        samples = self.telemetry.samples()
+        for name, problem in (await self.checks()).items():
+            samples.append(Sample("negawatt_up", (("part", name),), float(problem is None)))
+        if self.learner is not None:
+            samples += learned_samples(self.learner.estimates())
+        return exposition(samples, DESCRIBED)
 
     async def chat(self, request: Mapping[str, Any], hints: Hints = NO_HINTS) -> dict[str, Any]:
         """Answer one Chat Completions request, whole. Raises `NegawattError`."""
@@ -324,6 +347,13 @@ async def _recall(config: Config, clock: Clock, embedder: Embedder | None) -> As
         return
     async with open_recall(config, clock, embedder=embedder) as recall:
         yield recall
+
+
+def _mode(config: Config, lever: str, call: Call) -> str:
+    """Return the mode of *lever* for the class of *call*."""
+    policy = config.classes.get(call.request_class)
+    usual: str = getattr(config.levers, lever).mode
+    return usual if policy is None else policy.levers.get(lever, usual)
 
 
 def _step(name: str, lever: Any, config: Config) -> Step:

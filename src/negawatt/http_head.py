@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
+TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _HINTS = {
     b"x-negawatt-class": "request_class",

@@ -29,7 +29,17 @@ from negawatt.errors import (
     UpstreamError,
 )
 from negawatt.gateway import Gateway
-from negawatt.http_head import Head, Receive, Send, answer_headers, preflight_headers, send_error, send_json
+from negawatt.http_head import (
+    TEXT,
+    Head,
+    Receive,
+    Send,
+    answer_headers,
+    preflight_headers,
+    send_body,
+    send_error,
+    send_json,
+)
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
 from negawatt.wire.wires import WIRES
@@ -57,6 +67,7 @@ class Server:
         self._routes["GET", "/models"] = self._routes["GET", "/v1/models"] = self._models
         self._routes["GET", "/healthz"] = self._healthz
         self._routes["GET", "/readyz"] = self._readyz
+        self._routes["GET", "/metrics"] = self._metrics
         self._paths = {path for _, path in self._routes}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -203,6 +214,11 @@ class Server:
         shown = {name: problem or "ok" for name, problem in checks.items()}
         status = "ready" if ready else "not ready"
         await send_json(send, 200 if ready else 503, {"status": status, "checks": shown})
+
+    async def _metrics(self, head: Head, receive: Receive, send: Send) -> None:
+        """Say what there is to count. Behind a key where there are keys: classes and models are named."""
+        self._gateway.keyring.caller(head.hints.key)
+        await send_body(send, 200, [TEXT], await self._gateway.metrics())
 
     async def _elsewhere(self, scope: Any, head: Head, send: Send) -> None:
         method, path = scope["method"], scope["path"]

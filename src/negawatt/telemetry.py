@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 log = logging.getLogger(__name__)
 _MOST_ALERTS = 100
@@ -28,6 +28,45 @@ class Sample(NamedTuple):
     name: str
     labels: Labels
     value: float
+
+
+# Type and meaning of each metric.
+DESCRIBED: Mapping[str, tuple[str, str]] = {
+    "negawatt_alerts_total": ("counter", "Alerts that were raised."),
+    "negawatt_cache_decisions_total": ("counter", "What the caches did with calls."),
+    "negawatt_layer_operations_total": ("counter", "What the caches of the application's own work did."),
+    "negawatt_semantic_budget": ("gauge", "Share of requests that the semantic cache may answer wrongly."),
+    "negawatt_semantic_wrong_share": ("gauge", "Estimated share of requests that it did answer wrongly."),
+    "negawatt_semantic_drifts_total": ("counter", "How often the rule of a class found that the world has changed."),
+    "negawatt_up": ("gauge", "1 when a part of the gateway works."),
+}
+
+
+class Estimated(Protocol):
+    """The share of wrong answers, with its interval."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def central(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def learned_samples(
+    estimates: Mapping[tuple[str, str], tuple[float, Estimated | None, int]],
+) -> list[Sample]:
+    """Return the state of the semantic cache's rules: of each class and tier its budget, estimate and drifts."""
+    found: list[Sample] = []
+    for (request_class, tier), (budget, estimate, drifts) in estimates.items():
+        labels = (("request_class", request_class), ("tier", tier))
+        found.append(Sample("negawatt_semantic_budget", labels, budget))
+        found.append(Sample("negawatt_semantic_drifts_total", labels, drifts))
+        if estimate is not None:
+            for bound in ("low", "central", "high"):
+                value = float(getattr(estimate, bound))
+                found.append(Sample("negawatt_semantic_wrong_share", (*labels, ("bound", bound)), value))
+    return found
 
 
 class Telemetry:

@@ -1,4 +1,4 @@
-"""``negawatt cache``: look into the exact cache, and clear it."""
+"""``negawatt cache``: look into the caches, judge what they guessed, and clear them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negawatt.commands.options import config_option, json_option, ledger_file, ledger_option, load
+from negawatt.commands.recall import cache_report, learned, review
 from negawatt.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Look into the exact cache, and clear it."""
+    """Look into the caches, judge what they guessed, and clear them."""
+
+
+for _command in (cache_report, learned, review):
+    cache.add_command(_command)
 
 
 @cache.command()
@@ -151,23 +156,30 @@ def stats(config_path: Path | None, as_json: bool) -> None:
 
 @cache.command()
 @click.option("--tag", "tags", multiple=True, required=True, metavar="NAME=VALUE",
-              help="tenant=, class=, model= or corpus_version=; several: entries that have all of them.")  # fmt: skip
+              help="tenant=, class=, model=, corpus_version=, prompt_version=, layer=, or one of your own "
+                   "(x-negawatt-cache-tags); several: entries that have all of them.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say how many, and delete nothing.")
 @config_option
 @json_option
 def delete(tags: tuple[str, ...], dry_run: bool, config_path: Path | None, as_json: bool) -> None:
-    """Delete the entries that have all of the tags."""
-    known = ("tenant", "class", "model", "corpus_version")
+    """Delete the entries that have all of the tags, from the store and from the semantic index."""
+    from negawatt.commands.recall import with_index
+
     for tag in tags:
-        if tag.partition("=")[0] not in known or "=" not in tag:
-            raise click.BadParameter(f"{tag!r} is not NAME=VALUE with one of {', '.join(known)}", param_hint="--tag")
-    count = asyncio.run(_with_store(load(config_path), lambda store: store.delete_tagged(tags, dry_run=dry_run)))
+        if not all(tag.partition("=")[::2]):
+            raise click.BadParameter(f"{tag!r} is not NAME=VALUE", param_hint="--tag")
+    config = load(config_path)
+    found = {}
+    if not config.cache.store.startswith("memory:") or config.recall.index.startswith("memory:"):
+        found["store"] = asyncio.run(_with_store(config, lambda store: store.delete_tagged(tags, dry_run=dry_run)))
+    if not config.recall.index.startswith("memory:"):
+        found["index"] = with_index(config, lambda index: index.delete_tagged(tags, dry_run=dry_run))
     if as_json:
         import orjson
 
-        click.echo(orjson.dumps({"entries": count, "dry_run": dry_run}))
+        click.echo(orjson.dumps({"entries": sum(found.values()), "dry_run": dry_run, **found}))
     else:
-        click.echo(f"{count} entries {'would be ' if dry_run else ''}deleted")
+        click.echo(f"{sum(found.values())} entries {'would be ' if dry_run else ''}deleted")
 
 
 async def _with_store(config: Config, ask: Any) -> Any:

@@ -200,7 +200,11 @@ def _key(text: str) -> bytes:
 
 def _readable(text: str) -> str:
     """Return *text* without half characters, which JSON can carry and no tokenizer takes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _fail(asked: _Asked, message: str) -> None:

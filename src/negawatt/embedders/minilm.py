@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _EMBEDDINGS = "embeddings.{}_embeddings.weight"
 _RUN_TOKENS = 128  # in one run: beyond that, nothing is gained
 _TRIED = ((2, 4), (9, 3), (14, 5))  # (tokens, texts) of the trial
-_SOON = 64  # characters a token; so much of a text is looked at first
+_SOON, _LOOKED_AT = 8, 64  # characters a token: so much of a text is looked at first, and at all
+_LONGEST_WORD = 200  # characters; WordPiece does not divide words of more than 100
 
 
 class MiniLm:
@@ -72,14 +73,16 @@ class MiniLm:
 
     def _ids(self, text: str) -> list[int]:
         """Return the tokens of *text*, as many as count."""
+        text = text.strip()[: self._max_tokens * _LOOKED_AT]
         if self._lower:
             text = text.lower()
+        # The tokenizer holds the interpreter until it is done, so a book is not given to it as a whole.
         soon = self._max_tokens * _SOON
         if len(text) > soon:
-            # A book has more tokens at its beginning than count; the rest need not be looked at.
-            begin = self._tokenizer.encode(text[:soon].rpartition(" ")[0]).ids
-            if len(begin) == self._max_tokens:
-                return list(begin)
+            begin = self._tokenizer.encode(text[:soon])
+            reached = max(end for _, end in begin.offsets)
+            if len(begin.ids) == self._max_tokens and reached <= soon - _LONGEST_WORD:
+                return list(begin.ids)
         return list(self._tokenizer.encode(text).ids)
 
     def _rows(self, ids: list[list[int]]) -> NDArray[np.float32]:

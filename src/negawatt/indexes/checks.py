@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_MARK_BYTES = 64
+ANY = "*"
 _NOT_LENGTH_ONE = 1e-3
 
 
@@ -31,8 +32,11 @@ def check_dimensions(vector: NDArray[np.float32], *, model: str, dimensions: int
 
 
 def check_model(place: str, had: tuple[str, int], wanted: tuple[str, int]) -> None:
-    """Raise `IndexMismatch` when *place* was made for another model: (id, dimensions) of each."""
-    if had != wanted:
+    """Raise `IndexMismatch` when *place* was made for another model: (id, dimensions) of each.
+
+    An id of ``ANY`` is that of somebody who only looks.
+    """
+    if had != wanted and wanted[0] != ANY:
         message = (
             f"{place} holds vectors of {had[0]} with {had[1]} dimensions, and the embedder is {wanted[0]} with "
             f"{wanted[1]}: vectors of different models cannot be compared; name another index, or the old embedder"

@@ -22,7 +22,7 @@ from negawatt.clock import Clock
 from negawatt.errors import StoreError
 from negawatt.indexes import IndexStats, Neighbour
 from negawatt.indexes.cases_sqlite import CASE_SCHEMA, SqliteCases
-from negawatt.indexes.checks import check_dimensions, check_entry, check_model
+from negawatt.indexes.checks import ANY, check_dimensions, check_entry, check_model
 from negawatt.indexes.nearest import EXACT_UP_TO, Vectors
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ class SqliteIndex:
     def _check_meta(self, path: Path) -> None:
         with failing_as_store_error():
             row = self._write.execute(_META, ("model",)).fetchone()
+            if row is None and self._model == ANY:
+                return
             if row is None:
                 self._write.execute(_SET_META, ("model", self._model))
                 self._write.execute(_SET_META, ("dimensions", str(self._dimensions)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,16 +21,26 @@ _CACHED_AS = {"exact_cache": "exact", "item_cache": "exact", "coalesce": "coales
 _ANSWERED_AS = {
     "exact_cache": "cached", "item_cache": "cached", "coalesce": "coalesced", "semantic_cache": "cached"
 }  # fmt: skip
+CACHES = frozenset({"exact_cache", "item_cache", "coalesce", "semantic_cache"})
 _encode = msgspec.json.Encoder().encode
+
+
+class Count(Protocol):
+    """Adds one to a counter with these labels."""
+
+    def __call__(self, name: str, **labels: str) -> None: ...
 
 
 class Meter:
     """Writes one row for each call whose caller is known."""
 
-    def __init__(self, accounts: Accounts, ledger: Ledger, *, keep_content: bool = False) -> None:
+    def __init__(
+        self, accounts: Accounts, ledger: Ledger, *, keep_content: bool = False, count: Count | None = None
+    ) -> None:
         self._accounts = accounts
         self._ledger = ledger
         self._keep_content = keep_content
+        self._count = count
         self._versions = _encode(accounts.versions).decode()
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
@@ -55,6 +65,11 @@ class Meter:
         call = trail.call
         if call is None or call.caller is None:
             return  # a stranger: nobody to bill, and nobody may fill our disk unknown
+        if self._count is not None:
+            for decision in trail.decisions:
+                if decision.lever in CACHES:
+                    self._count("negawatt_cache_decisions_total", cache=decision.lever, action=decision.action,
+                                mode=decision.mode, request_class=call.request_class)  # fmt: skip
         content = None
         if self._keep_content and trail.reply is not None:
             content = Content(call.id, call.request.body, trail.reply.body if trail.reply.finished else None)

@@ -30,6 +30,7 @@ from negawatt.recall.guards import conflict, read
 from negawatt.recall.kept import Kept, Validator, kept, not_to_be_kept, poisoned, revived
 from negawatt.recall.learner import CURATED, LEARNED, Learner
 from negawatt.recall.policy import CachePolicy, Plan, tags_of
+from negawatt.recall.readable import unreadable
 from negawatt.recall.rule import Verdict
 from negawatt.reply import Reply
 
@@ -132,7 +133,7 @@ class SemanticCache:
             return "a follow-up"
         if len(question.text) > self._settings.max_question_chars:
             return f"a question of more than {self._settings.max_question_chars} characters"
-        return None
+        return unreadable(self._parts.embedder.id, question.text)
 
     # -- finding -----------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from negawatt.config import convert
 from negawatt.errors import ConfigError
 from negawatt.keys import permissions_digest
 from negawatt.recall.guards import Reading, conflict, read
+from negawatt.recall.readable import unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from negawatt.embedders import Embedder
 
 _BATCH = 64
+_LOOKED_AT = 3  # questions whose facts are compared
 # Two curated questions so near to each other that the embedding cannot tell which of them was meant: a comma moves a
 # text farther.
 TIE = 0.001
@@ -112,6 +114,7 @@ class Curated:
         self._questions = [question for entry in self._entries for question in entry.questions]
         self._readings: list[Reading] = []
         self._vectors: NDArray[np.float32] | None = None
+        self._embedder_id = ""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -123,25 +126,29 @@ class Curated:
         rows = [await embedder.embed(self._questions[i : i + _BATCH]) for i in range(0, len(self._questions), _BATCH)]
         self._vectors = np.vstack(rows) if rows else np.zeros((0, embedder.dimensions), np.float32)
         self._readings = [read(question) for question in self._questions]
+        self._embedder_id = embedder.id
 
     def find(self, call: Call, text: str, vector: NDArray[np.float32], now: float) -> tuple[Match | None, str | None]:
         """Return the answer to *text*, or why none is given, if any is near; (None, None) when none is."""
         import numpy as np
 
-        if self._vectors is None or not self._entries:
+        if self._vectors is None or not self._entries or unreadable(self._embedder_id, text) is not None:
             return None, None
         today = datetime.datetime.fromtimestamp(now, datetime.UTC).date()
         allowed = np.array([entry.is_for(call, today) for entry in self._entries])[self._owners]
         similarities = np.where(allowed, self._vectors @ vector, -1.0)
-        best = int(np.argmax(similarities))
-        nearest = float(similarities[best])
-        if nearest < self._similarity:
-            return None, None
-        owner = self._owners[best]
-        wrong = conflict(read(text), self._readings[best])
-        if wrong is not None:
-            return None, f"{self._entries[owner].id}: {wrong} differ"
-        others = np.where(np.array(self._owners) == owner, -1.0, similarities)
-        if len(others) and nearest - float(others.max()) < TIE:
-            return None, f"{self._entries[owner].id} and {self._entries[self._owners[int(np.argmax(others))]].id} tie"
-        return Match(self._entries[owner], nearest), None
+        order = [int(i) for i in np.argsort(-similarities, kind="stable")[: _LOOKED_AT + 1]]
+        facts, doubt = read(text), None
+        for place, best in enumerate(order[:_LOOKED_AT]):
+            nearest, entry = float(similarities[best]), self._entries[self._owners[best]]
+            if nearest < self._similarity:
+                break
+            wrong = conflict(facts, self._readings[best])
+            if wrong is not None:
+                doubt = doubt or f"{entry.id}: {wrong} differ"
+                continue
+            for other in order[place + 1 :]:
+                if self._owners[other] != self._owners[best] and nearest - float(similarities[other]) < TIE:
+                    return None, f"{entry.id} and {self._entries[self._owners[other]].id} tie"
+            return Match(entry, nearest), None
+        return None, doubt

@@ -247,6 +247,11 @@ def _directions(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(found)
 
 
+def language_of(text: str) -> str | None:
+    """Return the language of *text*, or its script, or None when it does not give itself away."""
+    return read(text).language
+
+
 def _language(text: str, told: list[str]) -> str | None:
     """Return the language of a text by its script or its small words; None when it does not give itself away."""
     sample = [ord(c) for c in text[:400] if c.isalpha() and ord(c) > 0x36F]
