@@ -21,9 +21,9 @@ from negawatt.economics.counting import Count
 from negawatt.economics.usage import Usage
 from negawatt.errors import StoreError
 from negawatt.keys import request_digest
-from negawatt.levers.item_batch import NAME, Batch, Origin, origin_of, parts_of, sound
 from negawatt.pipeline import Background, Handler
 from negawatt.protocol import Prompt
+from negawatt.recall.item_batch import NAME, Batch, Origin, origin_of, parts_of, sound
 from negawatt.recall.kept_items import Found, KeptItem, decoded, encoded, shares, total_usage
 from negawatt.recall.policy import CachePolicy, Plan, tags_of
 from negawatt.reply import Reply

@@ -124,7 +124,7 @@ def total_usage(items: Sequence[Found]) -> Usage | None:
         input_tokens=sum([one.input_tokens for one in usages]), output_tokens=0,
         cache_read_tokens=sum([one.cache_read_tokens for one in usages]),
         cost_usd=sum(costs, Decimal(0)) if len(costs) == len(usages) else None,
-        basis="measured" if all([one.basis == "measured" for one in usages]) else "estimated",
+        basis="measured" if all(one.basis == "measured" for one in usages) else "estimated",
         tier=usages[0].tier if len(tiers) == 1 else None,
     )  # fmt: skip
 
