@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class MemoryStore:
         self._orders: dict[str, OrderedDict[str, None]] = {}
         self._group_bytes: dict[str, int] = {}
         self._tagged: dict[str, set[str]] = {}
+        self._claims: dict[str, tuple[str, float]] = {}  # token, and when it lapses
 
     async def get(self, key: str) -> bytes | None:
         item = self._items.get(key)
@@ -86,6 +88,20 @@ class MemoryStore:
                 self._drop(key)
         return len(alive)
 
+    async def claim(self, key: str, *, ttl_s: float) -> str | None:
+        now = self._clock.monotonic()
+        held = self._claims.get(key)
+        if held is not None and held[1] > now:
+            return None
+        token = uuid.uuid4().hex
+        self._claims[key] = (token, now + ttl_s)
+        return token
+
+    async def release(self, key: str, token: str) -> None:
+        held = self._claims.get(key)
+        if held is not None and held[0] == token:
+            del self._claims[key]
+
     async def stats(self) -> StoreStats:
         now = self._clock.monotonic()
         sizes = [len(key) + len(item.value) for key, item in self._items.items() if item.expires_at > now]
@@ -97,6 +113,7 @@ class MemoryStore:
         self._orders.clear()
         self._group_bytes.clear()
         self._tagged.clear()
+        self._claims.clear()
         self._bytes = 0
 
     def _drop(self, key: str) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS tag (
     tag TEXT NOT NULL, key TEXT NOT NULL REFERENCES entry (key) ON DELETE CASCADE, PRIMARY KEY (tag, key)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tag_key ON tag (key);
+CREATE TABLE IF NOT EXISTS claim (key TEXT PRIMARY KEY, token TEXT NOT NULL, lapses_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS total (grp TEXT PRIMARY KEY, size INTEGER NOT NULL);
 CREATE TRIGGER IF NOT EXISTS entry_added AFTER INSERT ON entry BEGIN
     INSERT INTO total VALUES (new.grp, new.size) ON CONFLICT (grp) DO UPDATE SET size = size + new.size;
@@ -52,6 +54,12 @@ _GROUP_BYTES = "SELECT size FROM total WHERE grp = ?"
 _BYTES = "SELECT coalesce(sum(size), 0) FROM total"
 _BY_SIZE = "SELECT grp FROM total ORDER BY size DESC"
 _OLDEST = "DELETE FROM entry WHERE key = (SELECT key FROM entry WHERE grp = ? AND key != ? ORDER BY used_at LIMIT 1)"
+_CLAIM = (
+    "INSERT INTO claim VALUES (?1, ?2, ?3) "
+    "ON CONFLICT (key) DO UPDATE SET token = ?2, lapses_at = ?3 WHERE lapses_at <= ?4"
+)
+_RELEASE = "DELETE FROM claim WHERE key = ? AND token = ?"
+_LAPSED = "DELETE FROM claim WHERE lapses_at <= ? AND key != ?"
 _STATS = "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) FROM entry WHERE expires_at > ?"
 
 
@@ -127,6 +135,18 @@ class SqliteStore:
             return count
 
         return await self._in_thread(work)
+
+    async def claim(self, key: str, *, ttl_s: float) -> str | None:
+        token, now = uuid.uuid4().hex, self._clock.time()
+
+        def work() -> bool:
+            self._write.execute(_LAPSED, (now, key))
+            return self._write.execute(_CLAIM, (key, token, now + ttl_s, now)).rowcount > 0
+
+        return token if await self._in_thread(work) else None
+
+    async def release(self, key: str, token: str) -> None:
+        await self._in_thread(lambda: self._write.execute(_RELEASE, (key, token)))
 
     async def stats(self) -> StoreStats:
         with _failing_as_store_error():
