@@ -1,8 +1,8 @@
 """The vectors of one scope, and the search among them: exact while they are few, approximate and re-scored beyond.
 
-Exact search reads every vector once, which takes 0.2 to 0.5 ms for 4,000 of them. Beyond, a graph (usearch, 8-bit) finds
-candidates, and the cosines of these are computed exactly. The graph holds nothing that the rows do not, and is built
-from them anew whenever it is in doubt.
+Exact search reads every vector once, which takes 0.2 to 0.5 ms for 4,000 of them. Beyond, a graph (usearch, 8-bit)
+finds candidates, and the cosines of these are computed exactly. The graph holds nothing that the rows do not, and is
+built from them anew whenever it is in doubt.
 """
 
 from __future__ import annotations
