@@ -44,7 +44,7 @@ def test_the_demo_ends_well_and_writes_what_it_says(tmp_path: Path):
     """`negawatt demo --json`: the last line is one object, the page is there, the table is on stderr."""
     done = negawatt("demo", "--json", "--html", tmp_path / "report.html", cwd=tmp_path)
     summary = json.loads(done.stdout.splitlines()[-1])
-    assert set(summary["arms"]) == {"none", "all", "without_exact_cache", "without_coalesce"}
+    assert set(summary["arms"]) == {"none", "all", "without_exact_cache", "without_item_cache", "without_coalesce"}
     assert summary["savings"]["cost_pct"]["low"] <= summary["savings"]["cost_pct"]["mean"]
     assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "exact_cache" in done.stderr
@@ -102,7 +102,8 @@ async def test_why_two_calls_of_the_ledger_are_or_are_not_the_same(tmp_path: Pat
         (["report", "-l", "nothing.sqlite"], "nothing.sqlite"),
         (["report", "--since", "yesterday"], "yesterday"),
         (["ledger", "show", "nw-1", "-l", "nothing.sqlite"], "nothing.sqlite"),
-        (["cache", "delete", "--tag", "colour=red"], "colour=red"),
+        (["cache", "delete", "--tag", "colour"], "colour"),
+        (["cache", "delete", "--tag", "colour=red"], "memory"),
         (["cache", "stats"], "memory"),
         (["serve"], "no provider"),
         (["serve", "--config", "nothing.toml"], "nothing.toml"),

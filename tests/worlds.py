@@ -309,7 +309,7 @@ def cached(**fields: Any) -> dict[str, Any]:
     return {"exact_cache": fields, "retry": {"attempts": 1}}
 
 
-ONLY = {"exact_cache": {"mode": "off"}, "retry": {"attempts": 1}}
+ONLY = {"exact_cache": {"mode": "off"}, "item_cache": {"mode": "off"}, "retry": {"attempts": 1}}
 
 
 SAID = "an answer that is long enough to be streamed in quite a few chunks"

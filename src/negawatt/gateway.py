@@ -109,14 +109,7 @@ class Gateway:
             conversations=Conversations(ledger, divided=keyring.divided),
         )  # fmt: skip
         self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
-        items = ItemCache(
-            levers.item_cache, config.classes, store=store, clock=clock, background=self.background, count=tokens.count
-        )
-        cache = ExactCache(
-            levers.exact_cache, config.classes, store=store, validate=broken_contract, clock=clock,
-            background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
-            itemized=lambda call: _mode(config, "item_cache", call) == "on" and items.itemized(call),
-        )  # fmt: skip
+        cache, items = self._certain()
         self.learner, semantic = self._semantic(recall, counter)
         self.pipeline = Pipeline(
             [
@@ -216,6 +209,20 @@ class Gateway:
         )
         trail.call = call
         return call
+
+    def _certain(self) -> tuple[ExactCache, ItemCache]:
+        """Return the caches that do not guess: of whole answers, and of the items that some answers consist of."""
+        config = self.config
+        items = ItemCache(
+            config.levers.item_cache, config.classes, store=self.store, clock=self.clock, background=self.background,
+            count=self.tokens.count,
+        )  # fmt: skip
+        cache = ExactCache(
+            config.levers.exact_cache, config.classes, store=self.store, validate=broken_contract, clock=self.clock,
+            background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
+            itemized=lambda call: _mode(config, "item_cache", call) == "on" and items.itemized(call),
+        )  # fmt: skip
+        return cache, items
 
     def _semantic(self, recall: Recall | None, bottom: Handler) -> tuple[Learner | None, list[Step]]:
         """Return the semantic cache as a step, and what it learns with; nothing of it where it is off."""
