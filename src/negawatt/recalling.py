@@ -13,7 +13,7 @@ from negawatt.clock import Clock
 from negawatt.config import Config
 from negawatt.embedders import Embedder
 from negawatt.embedders.opening import open_embedder
-from negawatt.errors import EmbedderError
+from negawatt.errors import EmbedderError, StoreError
 from negawatt.indexes import Index
 from negawatt.recall.curated import Curated, load_curated
 from negawatt.registry import INDEXES, open_backend
@@ -51,6 +51,10 @@ async def open_recall(config: Config, clock: Clock, *, embedder: Embedder | None
             model=maker.id, dimensions=maker.dimensions,
         )  # fmt: skip
         try:
+            try:
+                await index.check()
+            except StoreError as error:  # not ready until it is there, and calls are misses
+                log.warning("the index cannot be used yet: %s", error.message)
             curated = Curated(entries, config.levers.semantic_cache.curated_similarity)
             try:
                 await curated.prepare(maker)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from backends import ManualClock
+from postgres_server import PostgresServer, running_postgres
 
 from negawatt.errors import ConfigError, StoreError
 from negawatt.registry import STORES, open_backend
@@ -26,7 +28,14 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """A real server for the tests of this module."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def open_store(request, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Open]:
     """Opens stores of one kind, each with a file of its own, and closes them all."""
     opened: list[Store] = []
@@ -34,6 +43,10 @@ async def open_store(request, tmp_path: Path, clock: ManualClock) -> AsyncIterat
     def opener(max_bytes: int = BIG) -> Store:
         if request.param == "memory":
             opened.append(MemoryStore(clock, max_bytes))
+        elif request.param == "postgres":
+            url = request.getfixturevalue("postgres").url(schema=f"s{uuid.uuid4().hex}", timeout_ms="10000")
+            url += f"&max_bytes={max_bytes}"
+            opened.append(open_backend(STORES, "negawatt.stores", url, "cache.store", clock))
         else:
             opened.append(SqliteStore(tmp_path / f"cache-{len(opened)}.sqlite", clock, max_bytes))
         return opened[-1]

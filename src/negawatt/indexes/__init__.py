@@ -38,6 +38,13 @@ class Index(Protocol):
         """What the semantic cache learned, kept in the same place."""
         ...
 
+    async def check(self) -> None:
+        """Look whether the place can be used: done before the first use, and not needed for it.
+
+        Raises `IndexMismatch` when it holds vectors of another embedder, as a use would raise `StoreError`.
+        """
+        ...
+
     async def put(  # noqa: PLR0913
         self,
         key: str,

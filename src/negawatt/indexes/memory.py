@@ -45,6 +45,9 @@ class MemoryIndex:
         self._bytes = 0
         self._puts = 0
 
+    async def check(self) -> None:
+        """Do nothing: what is in memory is of this embedder."""
+
     async def put(  # noqa: PLR0913
         self, key: str, vector: NDArray[np.float32], value: bytes, *, scope: str, ttl_s: float, mark: bytes = b"",
         tags: tuple[str, ...] = (),

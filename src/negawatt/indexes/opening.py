@@ -25,7 +25,7 @@ def open_memory(url: Url, where: str, clock: Clock, *, model: str, dimensions: i
     from negawatt.indexes.memory import MemoryIndex
 
     return MemoryIndex(
-        clock, model=model, dimensions=dimensions, max_entries=_count(url, "max_entries", 100_000, where),
+        clock, model=model, dimensions=dimensions, max_entries=count_of(url, "max_entries", 100_000, where),
         max_bytes=url.bytes("max_bytes", 2**30, where),
     )  # fmt: skip
 
@@ -40,12 +40,12 @@ def open_sqlite(url: Url, where: str, clock: Clock, *, model: str, dimensions: i
     if not path.parent.is_dir():
         raise ConfigError(f"{where}: there is no folder {path.parent}", param=where)
     return SqliteIndex(
-        path, clock, model=model, dimensions=dimensions, max_entries=_count(url, "max_entries", 100_000, where),
+        path, clock, model=model, dimensions=dimensions, max_entries=count_of(url, "max_entries", 100_000, where),
         max_bytes=url.bytes("max_bytes", 2**30, where),
     )  # fmt: skip
 
 
-def _count(url: Url, name: str, default: int, where: str) -> int:
+def count_of(url: Url, name: str, default: int, where: str) -> int:
     text = url.query.get(name, str(default))
     if not text.isdigit() or int(text) == 0:
         raise ConfigError(f"{where}: {name}={text!r} is not a number above 0", param=where)

@@ -89,6 +89,9 @@ class SqliteIndex:
             raise
         self.cases = SqliteCases(self._write, self._in_thread)
 
+    async def check(self) -> None:
+        """Do nothing: the file was looked at when it was opened."""
+
     async def put(  # noqa: PLR0913
         self, key: str, vector: NDArray[np.float32], value: bytes, *, scope: str, ttl_s: float, mark: bytes = b"",
         tags: tuple[str, ...] = (),
