@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,25 +14,36 @@ import msgspec
 from negawatt.indexes import Case
 from negawatt.indexes.cases import HUMAN, MOST
 
+log = logging.getLogger(__name__)
+
 CASE_SCHEMA = """
-CREATE TABLE IF NOT EXISTS learned (
+CREATE TABLE IF NOT EXISTS learned_case (
     id TEXT NOT NULL, tier TEXT NOT NULL, request_class TEXT NOT NULL, at REAL NOT NULL, review INTEGER NOT NULL,
-    basis TEXT, body BLOB NOT NULL, PRIMARY KEY (id, tier)
+    wrong INTEGER, basis TEXT, body BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (id, tier)
 );
-CREATE INDEX IF NOT EXISTS learned_class ON learned (request_class, tier, at);
-CREATE INDEX IF NOT EXISTS learned_review ON learned (at) WHERE review;
+CREATE INDEX IF NOT EXISTS learned_case_class ON learned_case (request_class, tier, at, id);
+CREATE INDEX IF NOT EXISTS learned_case_review ON learned_case (at, id) WHERE review;
 """
-_GET = "SELECT body FROM learned WHERE id = ?"
-_DELETE = "DELETE FROM learned WHERE id = ? AND tier = ?"
-_INSERT = "INSERT INTO learned VALUES (?, ?, ?, ?, ?, ?, ?)"
-_COUNT = "SELECT count(*) FROM learned WHERE request_class = ? AND tier = ?"
+# What a person said stays: wrong and basis are columns, and the body's own are not looked at.
+_KEPT = f"learned_case.basis IS '{HUMAN}' AND excluded.basis IS NOT '{HUMAN}'"
+_ADD = f"""
+INSERT INTO learned_case VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tier) DO UPDATE SET
+    request_class = excluded.request_class, at = excluded.at, review = excluded.review, body = excluded.body,
+    sum = excluded.sum, wrong = CASE WHEN {_KEPT} THEN learned_case.wrong ELSE excluded.wrong END,
+    basis = CASE WHEN {_KEPT} THEN learned_case.basis ELSE excluded.basis END
+"""
+_LABEL = f"UPDATE learned_case SET wrong = ?2, basis = ?3 WHERE id = ?1 AND (basis IS NOT '{HUMAN}' OR ?3 = '{HUMAN}')"
+_IS_THERE = "SELECT count(*) FROM learned_case WHERE id = ?"
+_COUNT = "SELECT count(*) FROM learned_case WHERE request_class = ? AND tier = ?"
 _TRIM = (
-    "DELETE FROM learned WHERE rowid IN "
-    "(SELECT rowid FROM learned WHERE request_class = ? AND tier = ? ORDER BY at, rowid LIMIT ?)"
+    "DELETE FROM learned_case WHERE rowid IN "
+    "(SELECT rowid FROM learned_case WHERE request_class = ? AND tier = ? ORDER BY at, id LIMIT ?)"
 )
-_RECENT = "SELECT body FROM learned WHERE request_class = ? AND tier = ? ORDER BY at DESC, rowid DESC LIMIT ?"
-_WAITING = f"SELECT body FROM learned WHERE review AND basis IS NOT '{HUMAN}' ORDER BY at, id LIMIT ?"
-_CLASSES = "SELECT DISTINCT request_class, tier FROM learned ORDER BY request_class, tier"
+_ROWS = "SELECT id, tier, wrong, basis, body, sum FROM learned_case"
+_RECENT = f"{_ROWS} WHERE request_class = ? AND tier = ? ORDER BY at DESC, id DESC LIMIT ?"
+_WAITING = f"{_ROWS} WHERE review AND basis IS NOT '{HUMAN}' ORDER BY at, id LIMIT ?"
+_CLASSES = "SELECT DISTINCT request_class, tier FROM learned_case ORDER BY request_class, tier"
+_DROP = "DELETE FROM learned_case WHERE id = ? AND tier = ?"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Case).decode
@@ -52,42 +65,44 @@ class SqliteCases:
         await self._in_thread(partial(self._add, case))
 
     async def label(self, id: str, *, wrong: bool, basis: str) -> bool:
-        return bool(await self._in_thread(partial(self._label, id, wrong, basis)))
+        def work() -> bool:
+            self._connection.execute(_LABEL, (id, wrong, basis))
+            return bool(self._connection.execute(_IS_THERE, (id,)).fetchone()[0])
+
+        return bool(await self._in_thread(work))
 
     async def recent(self, request_class: str, tier: str, *, limit: int) -> list[Case]:
-        rows = await self._rows(_RECENT, request_class, tier, limit)
-        return [_decode(row[0]) for row in reversed(rows)]
+        return list(await self._in_thread(lambda: self._read(_RECENT, request_class, tier, limit)))[::-1]
 
     async def waiting(self, *, limit: int) -> list[Case]:
-        return [_decode(row[0]) for row in await self._rows(_WAITING, limit)]
+        return list(await self._in_thread(lambda: self._read(_WAITING, limit)))
 
     async def classes(self) -> list[tuple[str, str]]:
-        return [(row[0], row[1]) for row in await self._rows(_CLASSES)]
-
-    async def _rows(self, query: str, *values: object) -> list[Any]:
-        return list(await self._in_thread(lambda: self._connection.execute(query, values).fetchall()))
+        rows: Iterable[tuple[str, str]] = await self._in_thread(lambda: self._connection.execute(_CLASSES).fetchall())
+        return [(request_class, tier) for request_class, tier in rows]
 
     def _add(self, case: Case) -> None:
-        for (body,) in self._connection.execute(_GET, (case.id,)).fetchall():
-            old = _decode(body)
-            if old.tier == case.tier and old.basis == HUMAN and case.basis != HUMAN:
-                case = msgspec.structs.replace(case, wrong=old.wrong, basis=old.basis)
-        self._keep(case)
+        body = _encode(case)
+        row = (
+            case.id, case.tier, case.request_class, case.at, case.review, case.wrong, case.basis, body,
+            zlib.crc32(body),
+        )  # fmt: skip
+        self._connection.execute(_ADD, row)
         self._added += 1
-        if self._added % _TRIMMED_EVERY == 0 or self._most < _TRIMMED_EVERY:
+        if self._added % min(_TRIMMED_EVERY, self._most) == 0:
             where = (case.request_class, case.tier)
             extra = self._connection.execute(_COUNT, where).fetchone()[0] - self._most
             if extra > 0:
                 self._connection.execute(_TRIM, (*where, extra))
 
-    def _label(self, id: str, wrong: bool, basis: str) -> bool:
-        cases = [_decode(row[0]) for row in self._connection.execute(_GET, (id,)).fetchall()]
-        for case in cases:
-            if case.basis != HUMAN or basis == HUMAN:
-                self._keep(msgspec.structs.replace(case, wrong=wrong, basis=basis))
-        return bool(cases)
-
-    def _keep(self, case: Case) -> None:
-        self._connection.execute(_DELETE, (case.id, case.tier))
-        row = (case.id, case.tier, case.request_class, case.at, int(case.review), case.basis, _encode(case))
-        self._connection.execute(_INSERT, row)
+    def _read(self, query: str, *values: object) -> list[Case]:
+        """Return the cases that *query* finds; one that is damaged is dropped, and said."""
+        cases = []
+        for id, tier, wrong, basis, body, checksum in self._connection.execute(query, values).fetchall():
+            if zlib.crc32(body) != checksum:
+                log.warning("the case %s of the index is damaged: dropped", id)
+                self._connection.execute(_DROP, (id, tier))
+                continue
+            judged = None if wrong is None else bool(wrong)
+            cases.append(msgspec.structs.replace(_decode(body), wrong=judged, basis=basis))
+        return cases

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from negawatt.clock import Clock
 from negawatt.indexes import IndexStats, Neighbour
-from negawatt.indexes.cases import MemoryCases
+from negawatt.indexes.cases import MOST, MemoryCases
 from negawatt.indexes.checks import check_dimensions, check_entry
 from negawatt.indexes.nearest import EXACT_UP_TO, Vectors
 
@@ -30,11 +30,11 @@ class _Item(NamedTuple):
 class MemoryIndex:
     """Holds at most *max_entries* entries and *max_bytes* of keys, vectors, marks and values."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self, clock: Clock, *, model: str, dimensions: int, max_entries: int = 100_000, max_bytes: int = 2**30,
-        exact_up_to: int = EXACT_UP_TO,
+        exact_up_to: int = EXACT_UP_TO, max_cases: int = MOST,
     ) -> None:  # fmt: skip
-        self.cases = MemoryCases()
+        self.cases = MemoryCases(max_cases)
         self._clock = clock
         self._model, self._dimensions = model, dimensions
         self._max_entries, self._max_bytes = max_entries, max_bytes

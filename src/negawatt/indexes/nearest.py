@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 EXACT_UP_TO = 4_000
 _OVERSAMPLED = 3  # candidates of the graph for each neighbour wanted
-_LEAST_SOUGHT = 32
+_LEAST_SOUGHT, _MOST_SOUGHT = 32, 1_024
+_ROUNDING = 1e-5  # what a cosine computed in another order may differ by
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 96, 64
 
 
@@ -35,6 +36,8 @@ class Vectors:
         self._exact_up_to = exact_up_to
         self._rows: NDArray[np.float32] | None = None
         self._expires: NDArray[np.float64] | None = None
+        self._ages: NDArray[np.int64] | None = None  # in the order in which they were put
+        self._put = 0
         self._keys: list[str | None] = []
         self._marks: list[bytes] = []
         self._places: dict[str, int] = {}
@@ -50,8 +53,9 @@ class Vectors:
         """Keep *vector* under *key*; replaces what was there."""
         self.remove(key)
         place = self._free.pop() if self._free else self._grown()
-        assert self._rows is not None and self._expires is not None
-        self._rows[place], self._expires[place] = vector, expires_at
+        assert self._rows is not None and self._expires is not None and self._ages is not None
+        self._put += 1
+        self._rows[place], self._expires[place], self._ages[place] = vector, expires_at, self._put
         self._keys[place], self._marks[place] = key, mark
         self._places[key] = place
         self._changed.add(place)
@@ -62,14 +66,15 @@ class Vectors:
             self._begin()
 
     def load(self, keys: Sequence[str], rows: NDArray[np.float32], marks: Sequence[bytes], expires: Any) -> None:
-        """Fill empty vectors with many entries at once: shapes (n,), (n, dimensions), (n,), (n,)."""
+        """Fill empty vectors with many entries, oldest first: shapes (n,), (n, dimensions), (n,), (n,)."""
         import numpy as np
 
         self._rows = np.ascontiguousarray(rows, np.float32)
         self._expires = np.asarray(expires, np.float64)
+        self._ages, self._put = np.arange(len(keys)), len(keys)
         self._keys, self._marks = list(keys), list(marks)
         self._places = {key: place for place, key in enumerate(keys)}
-        if len(keys) > self._exact_up_to:
+        if len(keys) > self._exact_up_to and self._may_build():
             self._graph = self._built(np.arange(len(keys)), self._rows)
 
     def remove(self, key: str) -> bool:
@@ -92,27 +97,18 @@ class Vectors:
         """Return the *k* entries alive at *now* that are nearest to *vector*: nearest first, of equals the older."""
         import numpy as np
 
-        if self._rows is None or self._expires is None or not self._places:
+        if self._rows is None or self._ages is None or not self._places or k < 1:
             return []
-        if self._graph is None:
-            used = len(self._keys)
-            places = np.arange(used)
-            similarities = self._rows[:used] @ vector
-        else:
-            found = self._graph.search(vector, max(_LEAST_SOUGHT, _OVERSAMPLED * k))
-            places = np.sort(found.keys.astype(np.int64))
-            similarities = self._rows[places] @ vector
-        similarities = np.where(self._expires[places] > now, similarities, -2.0)
-        if len(places) > 4 * k:
-            some = np.argpartition(-similarities, k)[: k + 1]
-            some = some[np.argsort(places[some], kind="stable")]
-        else:
-            some = np.arange(len(places))
-        best = some[np.argsort(-similarities[some], kind="stable")][:k]
+        places = self._alive_by_graph(vector, k, now) if self._graph is not None else None
+        if places is None:
+            places = self._alive_and_near(vector, k, now)
+        # Row by row, so that equal vectors are equally similar: a product of matrices does not promise that.
+        similarities = (self._rows[places] * vector).sum(axis=1)
+        best = np.lexsort((self._ages[places], -similarities))[:k]
         return [
             Neighbour(key, float(similarities[i]), self._marks[places[i]])
             for i in best
-            if similarities[i] > -2.0 and (key := self._keys[places[i]]) is not None
+            if (key := self._keys[places[i]]) is not None
         ]
 
     async def settled(self) -> None:
@@ -122,20 +118,48 @@ class Vectors:
 
     # -- parts -------------------------------------------------------------------------------------------------
 
+    def _alive_and_near(self, vector: NDArray[np.float32], k: int, now: float) -> NDArray[np.int64]:
+        """Return the places of the *k* nearest that are alive, and of all that are as near as the last of these."""
+        import numpy as np
+
+        assert self._rows is not None and self._expires is not None
+        used = len(self._keys)
+        alive = self._expires[:used] > now
+        if used <= 4 * k:
+            return np.flatnonzero(alive)
+        similarities = np.where(alive, self._rows[:used] @ vector, np.float32(-2))
+        least = np.partition(similarities, used - k)[used - k]
+        return np.flatnonzero((similarities >= least - _ROUNDING) & alive)
+
+    def _alive_by_graph(self, vector: NDArray[np.float32], k: int, now: float) -> NDArray[np.int64] | None:
+        """Return the places of at least *k* that are near and alive; None when the graph finds too few."""
+        import numpy as np
+
+        assert self._expires is not None
+        sought = max(_LEAST_SOUGHT, _OVERSAMPLED * k)
+        while sought <= _MOST_SOUGHT:  # more and more, where many that are near have expired
+            places = self._graph.search(vector, sought).keys.astype(np.int64)
+            places = places[self._expires[places] > now]
+            if len(places) >= k:
+                return np.asarray(places)
+            sought *= 4
+        return None
+
     def _grown(self) -> int:
         """Return a new place, making the arrays larger where they are full."""
         import numpy as np
 
         place = len(self._keys)
-        if self._rows is None or self._expires is None:
+        if self._rows is None or self._expires is None or self._ages is None:
             self._rows = np.empty((1, self._dimensions), np.float32)
-            self._expires = np.zeros(1)
+            self._expires, self._ages = np.zeros(1), np.zeros(1, np.int64)
         elif place == len(self._rows):
             larger = place + max(1, place // 2) + 8
             rows = np.empty((larger, self._dimensions), np.float32)
             rows[:place] = self._rows
             self._rows = rows
             self._expires = np.concatenate([self._expires, np.zeros(larger - place)])
+            self._ages = np.concatenate([self._ages, np.zeros(larger - place, np.int64)])
         self._keys.append(None)
         self._marks.append(b"")
         return place
@@ -144,12 +168,16 @@ class Vectors:
         """Build the graph in a thread; until it is there, search stays exact."""
         if self._building is not None and not self._building.done():
             return
-        if find_spec("usearch") is None:
-            log.warning("more than %d entries in one scope, and no usearch: search stays exact, and becomes slow "
-                        "(pip install 'negawatt[semantic]')", self._exact_up_to)  # fmt: skip
-            self._exact_up_to = 2**62
-            return
-        self._building = asyncio.get_running_loop().create_task(self._build())
+        if self._may_build():
+            self._building = asyncio.get_running_loop().create_task(self._build())
+
+    def _may_build(self) -> bool:
+        if find_spec("usearch") is not None:
+            return True
+        log.warning("more than %d entries in one scope, and no usearch: search stays exact, and becomes slow "
+                    "(pip install 'negawatt[semantic]')", self._exact_up_to)  # fmt: skip
+        self._exact_up_to = 2**62
+        return False
 
     async def _build(self) -> None:
         import numpy as np

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from negawatt.clock import Clock
 from negawatt.errors import StoreError
 from negawatt.indexes import IndexStats, Neighbour
+from negawatt.indexes.cases import MOST
 from negawatt.indexes.cases_sqlite import CASE_SCHEMA, SqliteCases
 from negawatt.indexes.checks import ANY, check_dimensions, check_entry, check_model
 from negawatt.indexes.nearest import EXACT_UP_TO, Vectors
@@ -38,13 +39,23 @@ CREATE TABLE IF NOT EXISTS entry (
     key TEXT PRIMARY KEY, scope TEXT NOT NULL, vector BLOB NOT NULL, mark BLOB NOT NULL, value BLOB NOT NULL,
     expires_at REAL NOT NULL, used_at REAL NOT NULL, size INTEGER NOT NULL, sum INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS entry_scope ON entry (scope);
+CREATE INDEX IF NOT EXISTS entry_scope ON entry (scope, expires_at);
 CREATE INDEX IF NOT EXISTS entry_use ON entry (used_at);
-CREATE INDEX IF NOT EXISTS entry_expiry ON entry (expires_at);
+CREATE INDEX IF NOT EXISTS entry_expiry ON entry (expires_at, size);
 CREATE TABLE IF NOT EXISTS tag (
     tag TEXT NOT NULL, key TEXT NOT NULL REFERENCES entry (key) ON DELETE CASCADE, PRIMARY KEY (tag, key)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tag_key ON tag (key);
+CREATE TABLE IF NOT EXISTS total (
+    one INTEGER PRIMARY KEY CHECK (one = 1), entries INTEGER NOT NULL, size INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO total VALUES (1, 0, 0);
+CREATE TRIGGER IF NOT EXISTS entry_added AFTER INSERT ON entry BEGIN
+    UPDATE total SET entries = entries + 1, size = size + new.size;
+END;
+CREATE TRIGGER IF NOT EXISTS entry_gone AFTER DELETE ON entry BEGIN
+    UPDATE total SET entries = entries - 1, size = size - old.size;
+END;
 """
 _META = "SELECT value FROM meta WHERE name = ?"
 _SET_META = "INSERT INTO meta VALUES (?, ?)"
@@ -56,9 +67,10 @@ _INSERT = "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TAG = "INSERT OR IGNORE INTO tag VALUES (?, ?)"
 _TOUCH = "UPDATE entry SET used_at = ? WHERE key = ?"
 _EXPIRED = "SELECT key, scope FROM entry WHERE expires_at <= ? LIMIT 100"
-_TOTAL = "SELECT count(*), coalesce(sum(size), 0) FROM entry"
-_OLDEST = "SELECT key, scope FROM entry WHERE key != ? ORDER BY used_at LIMIT 1"
-_STATS = "SELECT count(*), coalesce(sum(size), 0), count(DISTINCT scope) FROM entry WHERE expires_at > ?"
+_TOTAL = "SELECT entries, size FROM total"
+_OLDEST = "SELECT key, scope FROM entry WHERE key != ? ORDER BY used_at, rowid LIMIT 1"
+_GONE = "SELECT count(*), coalesce(sum(size), 0) FROM entry WHERE expires_at <= ?"
+_COUNT_SCOPES = "SELECT count(DISTINCT scope) FROM entry WHERE expires_at > ?"
 
 
 class SqliteIndex:
@@ -70,13 +82,14 @@ class SqliteIndex:
 
     def __init__(  # noqa: PLR0913
         self, path: Path, clock: Clock, *, model: str, dimensions: int, max_entries: int = 100_000,
-        max_bytes: int = 2**30, exact_up_to: int = EXACT_UP_TO,
+        max_bytes: int = 2**30, exact_up_to: int = EXACT_UP_TO, max_cases: int = MOST,
     ) -> None:  # fmt: skip
         self._clock = clock
         self._model, self._dimensions = model, dimensions
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._exact_up_to = exact_up_to
         self._scopes: dict[str, asyncio.Future[Vectors]] = {}
+        self._putting: dict[str, int] = {}  # how many are being put into a scope
         self._used: dict[str, float] = {}  # last use, not yet written
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="negawatt-index")
         with failing_as_store_error():
@@ -87,7 +100,7 @@ class SqliteIndex:
         except BaseException:
             self._close_files()
             raise
-        self.cases = SqliteCases(self._write, self._in_thread)
+        self.cases = SqliteCases(self._write, self._in_thread, max_cases)
 
     async def check(self) -> None:
         """Do nothing: the file was looked at when it was opened."""
@@ -102,16 +115,22 @@ class SqliteIndex:
         if size > self._max_bytes:
             await self.delete(key)
             return
-        vectors = await self._vectors(scope)
-        now = self._clock.time()
-        row = (key, scope, raw, mark, value, now + ttl_s, now, size, _sum(raw, mark, value))
-        for gone, its_scope in await self._in_thread(partial(self._put, row, tags)):
-            self._forget(gone, its_scope)
-        vectors.put(key, vector, mark, now + ttl_s)
+        self._putting[scope] = self._putting.get(scope, 0) + 1
+        try:
+            vectors = await self._vectors(scope)
+            now = self._clock.time()
+            row = (key, scope, raw, mark, value, now + ttl_s, now, size, _sum(raw, mark, value))
+            for gone, its_scope in await self._in_thread(partial(self._put, row, tags)):
+                self._forget(gone, its_scope)
+            vectors.put(key, vector, mark, now + ttl_s)
+        finally:
+            self._putting[scope] -= 1
+            self._let_go(scope)
 
     async def nearest(self, scope: str, vector: NDArray[np.float32], *, k: int = 8) -> list[Neighbour]:
         check_dimensions(vector, model=self._model, dimensions=self._dimensions)
         vectors = await self._vectors(scope)
+        self._let_go(scope)
         return vectors.nearest(vector, k, self._clock.time())
 
     async def get(self, key: str) -> bytes | None:
@@ -154,13 +173,20 @@ class SqliteIndex:
         return count
 
     async def stats(self) -> IndexStats:
-        with failing_as_store_error():
-            return IndexStats(*self._read.execute(_STATS, (self._clock.time(),)).fetchone())
+        now = (self._clock.time(),)
+
+        def work() -> IndexStats:
+            entries, size = self._write.execute(_TOTAL).fetchone()
+            gone, gone_size = self._write.execute(_GONE, now).fetchone()
+            scopes = self._write.execute(_COUNT_SCOPES, now).fetchone()[0]
+            return IndexStats(entries - gone, size - gone_size, scopes)
+
+        return await self._in_thread(work)
 
     async def settled(self) -> None:
         """Wait until nothing is being built in the background."""
-        for vectors in list(self._scopes.values()):
-            await (await vectors).settled()
+        for scope in list(self._scopes):
+            await (await self._vectors(scope)).settled()
 
     async def close(self) -> None:
         await self.settled()
@@ -189,15 +215,21 @@ class SqliteIndex:
         """Return the vectors of *scope*, which are read at its first use; whoever comes meanwhile waits."""
         reading = self._scopes.get(scope)
         if reading is None:
-            reading = self._scopes[scope] = asyncio.get_running_loop().create_future()
-            try:
-                reading.set_result(await self._in_thread(partial(self._load, scope)))
-            except BaseException as error:
-                del self._scopes[scope]
-                reading.set_exception(error)
-                reading.exception()
-                raise
+            # A task of its own: that one caller leaves is nothing to the others who wait for it.
+            reading = asyncio.ensure_future(self._in_thread(partial(self._load, scope)))
+            self._scopes[scope] = reading
+            reading.add_done_callback(partial(self._forget_failure, scope))
         return reading.result() if reading.done() else await asyncio.shield(reading)
+
+    def _forget_failure(self, scope: str, reading: asyncio.Future[Vectors]) -> None:
+        if reading.cancelled() or reading.exception() is not None:
+            self._scopes.pop(scope, None)
+
+    def _loaded(self, scope: str) -> Vectors | None:
+        reading = self._scopes.get(scope)
+        if reading is None or not reading.done() or reading.cancelled() or reading.exception() is not None:
+            return None
+        return reading.result()
 
     def _load(self, scope: str) -> Vectors:
         import numpy as np
@@ -247,9 +279,18 @@ class SqliteIndex:
         return found
 
     def _forget(self, key: str, scope: str) -> None:
-        reading = self._scopes.get(scope)
-        if reading is not None and reading.done():
-            reading.result().remove(key)
+        vectors = self._loaded(scope)
+        if vectors is not None:
+            vectors.remove(key)
+            self._let_go(scope)
+
+    def _let_go(self, scope: str) -> None:
+        """Keep nothing in memory of a scope in which nothing is: there is one for each conversation, or more."""
+        if not self._putting.get(scope):
+            self._putting.pop(scope, None)
+            vectors = self._loaded(scope)
+            if vectors is not None and not len(vectors):
+                del self._scopes[scope]
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         def transaction() -> _T:
