@@ -35,10 +35,10 @@ class PostgresServer:
         self._as: dict[str, Any] = {"user": user, "group": _group(user), "extra_groups": []} if user else {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def url(self, *, role: str = "postgres", **options: str) -> str:
+    def url(self, *, role: str = "postgres", database: str = "postgres", **options: str) -> str:
         """Return a URL as the configuration names it."""
         query = "&".join(f"{name}={value}" for name, value in {"host": str(self.folder), **options}.items())
-        return f"postgres://{role}@/postgres?{query}"
+        return f"postgres://{role}@/{database}?{query}"
 
     def create(self) -> None:
         """Make the files of an empty cluster."""
@@ -78,9 +78,15 @@ class PostgresServer:
             for pid in processes:
                 os.kill(pid, signal.SIGCONT)
 
-    def sql(self, text: str) -> None:
+    def sql(self, text: str, *, database: str = "postgres") -> None:
         """Run *text* as the superuser."""
-        self._run(["psql", "-h", str(self.folder), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-c", text])
+        command = ["psql", "-h", str(self.folder), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q"]
+        self._run([*command, "-d", database, "-c", text])
+
+    def ask_for_password(self, role: str) -> None:
+        """Let *role* in with its password only, from the next start on."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
 
     def _is_ready(self) -> bool:
         return self._tried(["pg_isready", "-q", "-h", str(self.folder), "-U", "postgres"]).returncode == 0

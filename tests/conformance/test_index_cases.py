@@ -87,7 +87,8 @@ async def test_a_label_is_written_down(cases: Cases):
     assert await cases.label("a", wrong=False, basis="embedding") is True
     assert await cases.label("z", wrong=False, basis="human") is False
     for tier in ("learned", "curated"):
-        assert [(one.wrong, one.basis) for one in await cases.recent("faq", tier, limit=9)][0] == (False, "embedding")
+        first, *_ = await cases.recent("faq", tier, limit=9)
+        assert (first.wrong, first.basis) == (False, "embedding")
     assert await ids(cases) == ["a", "b"]
 
 

@@ -26,6 +26,7 @@ from negawatt.stores.postgres_database import (
     Uses,
     digest,
     has_table,
+    in_one_line,
     lock_number,
     make_tables,
     place_of,
@@ -194,12 +195,12 @@ class PostgresIndex:
                     await connection.execute(sql.CREATE_EXTENSION)
             except asyncpg.InsufficientPrivilegeError as error:
                 message = (
-                    f"the database at {place.name} has no pgvector, and the role may not make it ({error}): let a "
-                    "superuser run CREATE EXTENSION vector in it"
+                    f"the database at {place.name} has no pgvector, and the role may not make it "
+                    f"({in_one_line(error)}): let a superuser run CREATE EXTENSION vector in it"
                 )
                 raise StoreError(message) from error
             except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
-                message = f"the server at {place.name} has no pgvector ({error}): install it there"
+                message = f"the server at {place.name} has no pgvector ({in_one_line(error)}): install it there"
                 raise StoreError(message) from error
             found = await connection.fetchval(sql.EXTENSION)
         return '"' + str(found).replace('"', '""') + '"'

@@ -36,7 +36,7 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 # Two replicas that start at once make the tables one after the other; and no two gateways the extension at once.
 SETUP_LOCK = "SELECT pg_advisory_xact_lock(7524319046921)"
 _HAS_SCHEMA = "SELECT true FROM pg_namespace WHERE nspname = $1"
-_HAS_TABLE = "SELECT to_regclass($1) IS NOT NULL"
+_HAS_TABLE = "SELECT true FROM pg_tables WHERE schemaname = $1 AND tablename = $2"
 _LOCK = "SELECT pg_advisory_xact_lock($1)"
 _ADVICE = (
     "; the role needs a schema of its own (CREATE SCHEMA {schema} AUTHORIZATION role, by whoever owns the database), "
@@ -110,8 +110,13 @@ def lock_number(schema: str, what: str) -> int:
     return int.from_bytes(hashlib.sha256(f"negawatt {schema} {what}".encode()).digest()[:8], "big", signed=True)
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what *error* says; one that says nothing is a TimeoutError."""
+    return " ".join(str(error).split()) or "no answer in time"
+
+
 async def has_table(connection: Connection, place: Place, table: str) -> bool:
-    return bool(await connection.fetchval(_HAS_TABLE, f"{place.schema}.{table}"))
+    return bool(await connection.fetchval(_HAS_TABLE, place.schema, table))
 
 
 async def make_tables(connection: Connection, place: Place, probe: str, statements: str, *, path: str) -> None:
@@ -219,6 +224,9 @@ class Database:
         except NegawattError as error:
             self._why = error.message
             self._down_until = asyncio.get_running_loop().time() + _COOLDOWN_S
+            if _tables_are_gone(error) and self._pool is not None:
+                stale, self._pool = self._pool, None  # the next use makes them again
+                stale.terminate()
             raise
 
     @contextmanager
@@ -228,11 +236,10 @@ class Database:
         try:
             yield
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-            why = " ".join(str(error).split()) or "no answer in time"  # OSError: TimeoutError is one
             advice = ""
             if isinstance(error, asyncpg.InsufficientPrivilegeError):
                 advice = _ADVICE.format(schema=self.place.schema)
-            raise StoreError(f"postgres at {self.place.name} failed: {why}{advice}") from error
+            raise StoreError(f"postgres at {self.place.name} failed: {in_one_line(error)}{advice}") from error
 
     async def _open_once(self) -> Any:
         """Return the pool. Whoever comes meanwhile waits for the same opening, which goes on though they leave."""
@@ -269,6 +276,12 @@ class Database:
             self.place.dsn, password=self.place.password, timeout=self.place.timeout_s,
             command_timeout=command_timeout_s, server_settings=settings,
         )  # fmt: skip
+
+
+def _tables_are_gone(error: BaseException) -> bool:
+    import asyncpg
+
+    return isinstance(error.__cause__, asyncpg.UndefinedTableError)
 
 
 class Uses:
