@@ -197,6 +197,18 @@ async def test_a_failure_later_on_is_our_error(path: Path, clock: ManualClock):
     await index.close()
 
 
+async def test_what_another_process_deleted_is_not_found_for_long(path: Path, clock: ManualClock):
+    """`negawatt cache delete` beside a running gateway: no value is given, and then no candidate either."""
+    await filled(path, clock)
+    index, other = opened(path, clock), opened(path, clock, model=ANY, dimensions=1)
+    assert len(await index.nearest("s", at(0), k=99)) == 20
+    assert await other.delete_tagged(("t",)) == 20
+    assert [await index.get(f"k{i}") for i in range(20)] == [None] * 20
+    assert await index.nearest("s", at(0), k=99) == []
+    await index.close()
+    await other.close()
+
+
 async def test_scopes_in_which_nothing_is_take_no_memory(path: Path, clock: ManualClock):
     """Each conversation is a scope of its own: what was searched, and what was emptied, is let go."""
     index = opened(path, clock)

@@ -90,9 +90,10 @@ async def works_again(use: Any) -> Any:
 
 
 async def test_a_database_that_is_down_makes_store_errors_until_it_is_back(
-    postgres: PostgresServer, both: tuple[PostgresIndex, PostgresStore]
+    postgres: PostgresServer, both: tuple[PostgresIndex, PostgresStore], monkeypatch
 ):
     """Whatever is asked; after a failure at once, without asking again; after a restart everything is there."""
+    monkeypatch.setattr("negawatt.stores.postgres_database._COOLDOWN_S", LONG_S)
     index, store = both
     await index.put("k", at(0), b"kept", scope="s", ttl_s=100)
     await store.put("k", b"kept", ttl_s=100)
@@ -100,7 +101,7 @@ async def test_a_database_that_is_down_makes_store_errors_until_it_is_back(
     try:
         for use in uses(index, store):
             for backend in both:
-                backend._database._down_until = 0.0  # a second has passed
+                backend._database._down_until = 0.0  # the moment has passed
             with pytest.raises(StoreError, match=r"postgres at .*:5432/postgres failed: ") as first:
                 await use()
             with pytest.raises(StoreError, match=r"postgres at .* failed: .* \(a moment ago\)"):
@@ -108,6 +109,8 @@ async def test_a_database_that_is_down_makes_store_errors_until_it_is_back(
             assert "a moment ago" not in str(first.value)
     finally:
         postgres.start()
+    for backend in both:
+        backend._database._down_until = 0.0
     assert await works_again(lambda: index.get("k")) == b"kept"
     assert await works_again(lambda: store.get("k")) == b"kept"
     assert [one.key for one in await index.nearest("s", at(0))] == ["k"]
@@ -188,8 +191,8 @@ async def test_replicas_see_at_once_what_any_of_them_did(postgres: PostgresServe
 
 
 async def test_gateways_in_other_schemas_share_nothing(postgres: PostgresServer, schema: str):
-    """Several in one database, also with other models."""
-    async with opened(postgres, schema) as one, opened(postgres, f"{schema}_2", model="m", dimensions=3) as other:
+    """Several in one database, also with other models; and a schema may have a word of SQL as its name."""
+    async with opened(postgres, schema) as one, opened(postgres, "order", model="m", dimensions=3) as other:
         await one.put("k", at(0), b"v", scope="s", ttl_s=100)
         await one.cases.add(case("a", 1.0))
         assert await other.get("k") is None

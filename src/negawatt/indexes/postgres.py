@@ -168,7 +168,7 @@ class PostgresIndex:
         """Make sure of extension and tables, and that they are of our model. Raises `IndexMismatch`."""
         if self._model == ANY and not await has_table(connection, place, sql.PROBE):
             raise StoreError(f"there is no index in the schema {place.schema} of {place.name}")
-        path = f"{place.schema}, {await self._extension(connection, place)}"
+        path = f'"{place.schema}", {await self._extension(connection, place)}'
         storage = "PLAIN" if self._dimensions <= _PLAIN_UP_TO else "EXTERNAL"
         await make_tables(
             connection, place, sql.PROBE, sql.SCHEMA.format(dimensions=self._dimensions, storage=storage), path=path

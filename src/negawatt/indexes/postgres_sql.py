@@ -51,7 +51,7 @@ CREATE INDEX IF NOT EXISTS index_case_review ON index_case (at, id) WHERE review
 """
 PROBE = "index_case"  # made last, so where it is, all is
 SET_META = "INSERT INTO index_meta (model, dimensions) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-META = "SELECT model, dimensions FROM {schema}.index_meta"
+META = 'SELECT model, dimensions FROM "{schema}".index_meta'
 
 EXTENSION = "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
 CREATE_EXTENSION = "CREATE EXTENSION IF NOT EXISTS vector"

@@ -138,6 +138,8 @@ class SqliteIndex:
         with failing_as_store_error():
             row = self._read.execute(_GET, (key, now)).fetchone()
         if row is None:
+            for scope in list(self._scopes):  # another process may have deleted it: it is not to be found any more
+                self._forget(key, scope)
             return None
         raw, mark, value, checksum = row
         if _sum(raw, mark, value) != checksum:

@@ -132,5 +132,6 @@ class PostgresStore:
 
 
 async def _prepare(connection: Connection, place: Place) -> str:
-    await make_tables(connection, place, sql.PROBE, sql.SCHEMA, path=place.schema)
-    return place.schema
+    path = f'"{place.schema}"'
+    await make_tables(connection, place, sql.PROBE, sql.SCHEMA, path=path)
+    return path

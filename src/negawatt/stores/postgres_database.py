@@ -42,7 +42,7 @@ _ADVICE = (
     "; the role needs a schema of its own (CREATE SCHEMA {schema} AUTHORIZATION role, by whoever owns the database), "
     "or rights on the tables that another made there"
 )
-_CREATE_SCHEMA = "CREATE SCHEMA {schema}"
+_CREATE_SCHEMA = 'CREATE SCHEMA "{schema}"'
 
 
 class Place(NamedTuple):
@@ -147,7 +147,7 @@ class Database:
         self.place = place
         self._prepare = prepare
         self._settings = {"application_name": "negawatt", "jit": "off", **(settings or {})}
-        self._path = place.schema
+        self._path = ""  # as *prepare* says
         self._pool: Any = None
         self._opening: asyncio.Task[Any] | None = None
         self._changing = asyncio.Lock()
