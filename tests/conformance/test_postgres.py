@@ -413,6 +413,40 @@ async def test_tables_that_an_administrator_drops_are_made_again(
     assert await index.put("k", at(0), b"v", scope="s", ttl_s=100) is None
 
 
+async def test_much_is_deleted_part_by_part(
+    postgres: PostgresServer, both: tuple[PostgresIndex, PostgresStore], monkeypatch
+):
+    """So that no statement takes too long; all of it, and counted."""
+    for module in ("indexes", "stores"):
+        monkeypatch.setattr(f"negawatt.{module}.postgres.AT_ONCE", 3)
+    index, store = both
+    for i in range(9):
+        await index.put(f"k{i}", at(i), b"v", scope="s", ttl_s=100, tags=("t", "u") if i < 7 else ("t",))
+        await store.put(f"k{i}", b"v", ttl_s=100, tags=("t", "u") if i < 7 else ("t",))
+    for backend in both:
+        assert await backend.delete_tagged(("u", "t"), dry_run=True) == 7
+        assert [await backend.delete_tagged(tags) for tags in (("u", "t"), ("t",), ("t",))] == [7, 2, 0]
+
+
+async def test_a_bound_that_was_lowered_is_come_to_by_and_by(postgres: PostgresServer, schema: str, monkeypatch):
+    """A put makes so much room and no more: it must end in time."""
+    for module in ("indexes", "stores"):
+        monkeypatch.setattr(f"negawatt.{module}.postgres.MOST_ROUNDS", 1)
+    for store in (False, True):
+        async with opened(postgres, schema, store=store) as before:
+            for i in range(250):
+                more = {} if store else {"vector": at(0), "scope": "s"}
+                await before.put(f"k{i:03}", value=b"v", ttl_s=100, **more)
+        bound = 10 * len("k000v") if store else 10 * (SIZE + 4)
+        async with opened(postgres, schema, store=store, max_bytes=bound) as after:
+            counts = []
+            for i in range(4):
+                await after.put(f"n{i:03}", value=b"v", ttl_s=100, **more)
+                counts.append((await after.stats()).entries)
+            assert counts == [151, 52, 10, 10]
+            assert await after.get("n003") == b"v"
+
+
 # -- in the gateway ------------------------------------------------------------------------------------------------
 
 

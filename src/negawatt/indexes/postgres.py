@@ -19,6 +19,8 @@ from negawatt.indexes.checks import ANY, check_dimensions, check_entry, check_mo
 from negawatt.indexes.opening import count_of
 from negawatt.indexes.postgres_graphs import EXPANSION_SEARCH, Graphs
 from negawatt.stores.postgres_database import (
+    AT_ONCE,
+    MOST_ROUNDS,
     SETUP_LOCK,
     Connection,
     Database,
@@ -128,14 +130,16 @@ class PostgresIndex:
         if not tags:
             return 0
         wanted, now = list({digest(tag) for tag in tags}), self._clock.time()
-
-        async def work(connection: Connection) -> int:
-            count = int(await connection.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now))
-            if not dry_run:
-                await connection.execute(sql.DELETE_TAGGED, wanted, len(wanted))
-            return count
-
-        return await self._database.changed(self._lock, work)
+        if dry_run:
+            return int(await self._database.run(lambda c: c.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now)))
+        count = 0
+        while True:  # part by part: each must end in time
+            gone = await self._database.changed(
+                self._lock, lambda c: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, AT_ONCE)
+            )
+            count += sum(bool(row["alive"]) for row in gone)
+            if len(gone) < AT_ONCE:
+                return count
 
     async def stats(self) -> IndexStats:
         return IndexStats(*await self._database.run(lambda c: c.fetchrow(sql.STATS, self._clock.time())))
@@ -153,7 +157,7 @@ class PostgresIndex:
     # -- parts -------------------------------------------------------------------------------------------------
 
     async def _make_room(self, connection: Connection, newest: int) -> None:
-        while True:
+        for _ in range(MOST_ROUNDS):  # where a bound was lowered by much, the next puts go on
             entries, size = await connection.fetchrow(sql.TOTAL)
             too_many, too_large = entries - self._max_entries, size - self._max_bytes
             if too_many <= 0 and too_large <= 0:

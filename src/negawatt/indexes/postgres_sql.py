@@ -102,7 +102,7 @@ DELETE FROM index_entry WHERE id IN (SELECT id FROM oldest WHERE place <= $2 OR 
 DELETE = "DELETE FROM index_entry WHERE key = $1 RETURNING expires_at"
 _TAGGED = "SELECT id FROM index_tag WHERE tag = ANY($1::bytea[]) GROUP BY id HAVING count(*) = $2"
 COUNT_TAGGED = f"SELECT count(*) FROM index_entry WHERE expires_at > $3 AND id IN ({_TAGGED})"
-DELETE_TAGGED = f"DELETE FROM index_entry WHERE id IN ({_TAGGED})"
+DELETE_TAGGED = f"DELETE FROM index_entry WHERE id IN ({_TAGGED} LIMIT $4) RETURNING expires_at > $3 AS alive"
 STATS = """
 SELECT entries - gone.rows AS entries, bytes - gone.size AS bytes,
     (SELECT count(*) FROM (SELECT DISTINCT scope FROM index_entry WHERE expires_at > $1) AS alive) AS scopes
@@ -115,7 +115,7 @@ FROM index_total, (
 
 GRAPHS = """
 SELECT relname AS name, indisvalid AS valid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE indrelid = 'index_entry'::regclass AND relname LIKE 'graph\\_%'
+WHERE indrelid = 'index_entry'::regclass AND relname ~ '^graph_[0-9a-f]{48}$'
 """
 COUNT = "SELECT count(*) FROM (SELECT FROM index_entry WHERE scope = $1 LIMIT $2) AS counted"
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"

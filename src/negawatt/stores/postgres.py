@@ -7,12 +7,15 @@ that is slow or gone makes `StoreError`, at once for a second after each failure
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 from typing import Any
 
 from negawatt.clock import Clock
 from negawatt.stores import StoreStats
 from negawatt.stores import postgres_sql as sql
 from negawatt.stores.postgres_database import (
+    AT_ONCE,
+    MOST_ROUNDS,
     Connection,
     Database,
     Place,
@@ -88,14 +91,16 @@ class PostgresStore:
         if not tags:
             return 0
         wanted, now = list({digest(tag) for tag in tags}), self._clock.time()
-
-        async def work(connection: Connection) -> int:
-            count = int(await connection.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now))
-            if not dry_run:
-                await connection.execute(sql.DELETE_TAGGED, wanted, len(wanted))
-            return count
-
-        return await self._database.changed(self._lock, work)
+        if dry_run:
+            return int(await self._database.run(lambda c: c.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now)))
+        count = 0
+        while True:  # part by part: each must end in time
+            gone = await self._database.changed(
+                self._lock, lambda c: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, AT_ONCE)
+            )
+            count += sum(bool(row["alive"]) for row in gone)
+            if len(gone) < AT_ONCE:
+                return count
 
     async def claim(self, key: str, *, ttl_s: float) -> str | None:
         token, now = uuid.uuid4().hex, self._clock.time()
@@ -116,16 +121,20 @@ class PostgresStore:
         await self._database.close()
 
     async def _make_room(self, connection: Connection, newest: bytes, kind: bytes, group_max: int | None) -> None:
-        while True:
-            all_bytes, held = await connection.fetchrow(sql.TOTALS, kind)
-            if group_max is not None and held > group_max:
-                done = await connection.execute(sql.MAKE_ROOM_IN_GROUP, kind, newest, held - group_max)
-            elif all_bytes > self._max_bytes:
-                done = await connection.execute(sql.MAKE_ROOM, newest)
+        for _ in range(MOST_ROUNDS):  # where a bound was lowered by much, the next puts go on
+            totals: list[tuple[bytes, int]] = [tuple(row) for row in await connection.fetch(sql.TOTALS)]
+            in_group = 0 if group_max is None else dict(totals).get(kind, 0) - group_max
+            too_large = sum(held for _, held in totals) - self._max_bytes
+            if in_group > 0:
+                wanted = [(kind, in_group)]
+            elif too_large > 0:  # from the largest group, until it is no longer the largest
+                pairs = pairwise([*totals, (b"", 0)])
+                wanted = [(one, max(1, min(too_large, held - smaller))) for (one, held), (_, smaller) in pairs]
             else:
                 return
-            if done == "DELETE 0":
-                return
+            for one, size in wanted:
+                if await connection.execute(sql.MAKE_ROOM, one, newest, size) != "DELETE 0":
+                    break
 
     async def _touch(self, entries: list[bytes], at: list[float]) -> None:
         await self._database.changed(self._lock, lambda c: c.execute(sql.TOUCH, entries, at))

@@ -51,12 +51,9 @@ WITH added AS (
 )
 INSERT INTO store_tag SELECT DISTINCT tag, key FROM unnest($7::bytea[]) AS tag, added
 """
-TOTALS = """
-SELECT coalesce(sum(bytes), 0)::bigint AS all_bytes, coalesce(sum(bytes) FILTER (WHERE kind = $1), 0)::bigint AS bytes
-FROM store_total
-"""
+TOTALS = "SELECT kind, bytes FROM store_total WHERE bytes > 0 ORDER BY bytes DESC"
 # Of one group, all but one: those not read for longest, until so many bytes have gone.
-MAKE_ROOM_IN_GROUP = """
+MAKE_ROOM = """
 WITH oldest AS (
     SELECT key, size, sum(size) OVER (ORDER BY used_at, key) AS freed FROM (
         SELECT key, size, used_at FROM store_entry WHERE kind = $1 AND key <> $2 ORDER BY used_at, key LIMIT 100
@@ -64,18 +61,10 @@ WITH oldest AS (
 )
 DELETE FROM store_entry WHERE key IN (SELECT key FROM oldest WHERE freed - size < $3)
 """
-# Of the largest group that has another than this one: the one not read for longest.
-MAKE_ROOM = """
-DELETE FROM store_entry WHERE key = (
-    SELECT oldest.key FROM store_total AS total, LATERAL (
-        SELECT key FROM store_entry WHERE kind = total.kind AND key <> $1 ORDER BY used_at LIMIT 1
-    ) AS oldest ORDER BY total.bytes DESC LIMIT 1
-)
-"""
 DELETE = "DELETE FROM store_entry WHERE key = $1 RETURNING true"
 _TAGGED = "SELECT key FROM store_tag WHERE tag = ANY($1::bytea[]) GROUP BY key HAVING count(*) = $2"
 COUNT_TAGGED = f"SELECT count(*) FROM store_entry WHERE expires_at > $3 AND key IN ({_TAGGED})"
-DELETE_TAGGED = f"DELETE FROM store_entry WHERE key IN ({_TAGGED})"
+DELETE_TAGGED = f"DELETE FROM store_entry WHERE key IN ({_TAGGED} LIMIT $4) RETURNING expires_at > $3 AS alive"
 CLAIM = """
 INSERT INTO store_claim VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE
 SET token = excluded.token, lapses_at = excluded.lapses_at WHERE store_claim.lapses_at <= $4 RETURNING true
