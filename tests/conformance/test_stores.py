@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sqlite3
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backends import ManualClock
 from postgres_server import PostgresServer, running_postgres
 
-from negawatt.errors import ConfigError, StoreError
+from negawatt.errors import ConfigError
 from negawatt.registry import STORES, open_backend
 from negawatt.stores import Store, StoreStats
 from negawatt.stores.memory import MemoryStore
 from negawatt.stores.sqlite import SqliteStore
 
+pytest_plugins = ["redis_server"]
 Open = Callable[..., Store]
 BIG = 1 << 20
+_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -35,10 +37,11 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def open_store(request, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Open]:
-    """Opens stores of one kind, each with a file of its own, and closes them all."""
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
+async def open_store(request: Any, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Open]:
+    """Opens stores of one kind, each with a file, prefix or schema of its own, and closes them all."""
     opened: list[Store] = []
+    server = request.getfixturevalue("redis_server") if request.param == "redis" else None
 
     def opener(max_bytes: int = BIG) -> Store:
         if request.param == "memory":
@@ -47,8 +50,11 @@ async def open_store(request, tmp_path: Path, clock: ManualClock) -> AsyncIterat
             url = request.getfixturevalue("postgres").url(schema=f"s{uuid.uuid4().hex}", timeout_ms="10000")
             url += f"&max_bytes={max_bytes}"
             opened.append(open_backend(STORES, "negawatt.stores", url, "cache.store", clock))
-        else:
+        elif request.param == "sqlite":
             opened.append(SqliteStore(tmp_path / f"cache-{len(opened)}.sqlite", clock, max_bytes))
+        else:
+            url = f"{server.url}?prefix=suite-{next(_numbers)}:&max_bytes={max_bytes}&timeout_ms=10000"
+            opened.append(open_backend(STORES, "negawatt.stores", url, "cache.store", clock))
         return opened[-1]
 
     yield opener
@@ -292,7 +298,7 @@ async def test_opened_by_url(tmp_path: Path, clock: ManualClock, monkeypatch):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "memory", "redis://x", "sqlite:", "sqlite://file", "sqlite:///no/such/folder/f", "memory:?max_bytes=many",
+    ["", "memory", "mongo://x", "sqlite:", "sqlite://file", "sqlite:///no/such/folder/f", "memory:?max_bytes=many",
      "memory:?max_bytes=0", "memory:?max_bytes=-5"],
 )  # fmt: skip
 async def test_a_bad_url_names_its_field(url: str, clock: ManualClock):
@@ -301,103 +307,73 @@ async def test_a_bad_url_names_its_field(url: str, clock: ManualClock):
         open_backend(STORES, "negawatt.stores", url, "cache.store", clock)
 
 
-# -- only SQLite: what concerns its file ---------------------------------------------------------------------------
+# -- the right to make what belongs under a key --------------------------------------------------------------------
 
 
-async def test_a_restart_finds_everything(tmp_path: Path, clock: ManualClock):
-    """Values, lifetimes, tags, groups and bounds outlive the process."""
-    path = tmp_path / "cache.sqlite"
-    first = SqliteStore(path, clock)
-    await first.put("a", b"1", ttl_s=100, tags=("t",), group="g")
-    await first.put("b", b"2", ttl_s=5)
-    await first.close()
-    clock.now = 10
-    second = SqliteStore(path, clock)
-    assert await kept(second, "a", "b") == "a"
-    assert await second.delete_tagged(("t",)) == 1
-    await second.close()
+async def test_one_at_a_time_has_the_right_to_make_it(store: Store):
+    """Whoever asks meanwhile gets nothing; once it is given back, the next gets it. Other keys are other rights."""
+    token = await store.claim("k", ttl_s=10)
+    assert token
+    assert await store.claim("k", ttl_s=10) is None
+    assert await store.claim("other", ttl_s=10)
+    await store.release("k", token)
+    again = await store.claim("k", ttl_s=10)
+    assert again and again != token
 
 
-async def test_a_use_before_a_restart_counts_after_it(tmp_path: Path, clock: ManualClock):
-    """What was read lately is not the first to go, once a write has followed."""
-    path = tmp_path / "cache.sqlite"
-    first = SqliteStore(path, clock, max_bytes=3_000)
-    for i, key in enumerate("ab"):
-        clock.now = i
-        await first.put(key, b"x" * 1_000, ttl_s=100)
-    clock.now = 5
-    await first.get("a")
-    await first.put("c", b"x" * 500, ttl_s=100)
-    await first.close()
-    clock.now = 6
-    second = SqliteStore(path, clock, max_bytes=3_000)
-    await second.put("d", b"x" * 1_000, ttl_s=100)
-    assert await kept(second, *"abcd") == "acd"
-    await second.close()
+async def test_the_right_lapses(store: Store, clock: ManualClock):
+    """One who died holds nobody up, and not a moment before."""
+    assert await store.claim("k", ttl_s=10)
+    clock.now = 9.999
+    assert await store.claim("k", ttl_s=10) is None
+    clock.now = 10.0
+    assert await store.claim("k", ttl_s=10)
+    assert await store.claim("k", ttl_s=10) is None
 
 
-@pytest.mark.parametrize("damage", ["not a database", "cut short", "scribbled over"])
-async def test_a_damaged_file_is_set_aside(tmp_path: Path, clock: ManualClock, caplog, damage: str):
-    """The cache begins empty, the damaged file is kept beside it, and the log says so."""
-    path = tmp_path / "cache.sqlite"
-    store = SqliteStore(path, clock)
-    for i in range(200):
-        await store.put(f"k{i}", b"x" * 1_000, ttl_s=100)
-    await store.close()
-    body = path.read_bytes()
-    path.write_bytes(
-        {
-            "not a database": b"hello, this is no database" * 100,
-            "cut short": body[: len(body) // 2],
-            "scribbled over": body[:8192] + b"\xaa" * (len(body) - 8192),
-        }[damage]
-    )
-    with caplog.at_level(logging.WARNING):
-        store = SqliteStore(path, clock)
-    assert "damaged" in caplog.text
-    assert len(list(tmp_path.glob("cache.sqlite.damaged-*"))) == 1
-    assert await store.stats() == StoreStats(0, 0)
-    await store.put("k", b"1", ttl_s=10)
+async def test_a_right_that_lapsed_takes_nothing_from_its_new_owner(store: Store, clock: ManualClock):
+    """Neither an old token nor a made-up one gives back what somebody else has."""
+    old = await store.claim("k", ttl_s=10)
+    assert old
+    clock.now = 11
+    new = await store.claim("k", ttl_s=10)
+    assert new
+    for token in (old, "made up", ""):
+        await store.release("k", token)
+        assert await store.claim("k", ttl_s=10) is None
+    await store.release("k", new)
+    assert await store.claim("k", ttl_s=10)
+
+
+async def test_giving_back_twice_does_no_harm(store: Store):
+    """Nor what nobody has."""
+    await store.release("k", "never given")
+    token = await store.claim("k", ttl_s=10)
+    assert token
+    await store.release("k", token)
+    await store.release("k", token)
+    assert await store.claim("k", ttl_s=10)
+
+
+async def test_the_right_has_nothing_to_do_with_the_value(store: Store):
+    """It can be taken where there is a value, is no entry, and outlives the value's deletion."""
+    await store.put("k", b"1", ttl_s=100, tags=("t",))
+    token = await store.claim("k", ttl_s=10)
+    assert token
     assert await store.get("k") == b"1"
-    await store.close()
+    assert await store.stats() == StoreStats(1, 2)
+    await store.put("k", b"22", ttl_s=100, tags=("t",))
+    assert await store.delete_tagged(("t",)) == 1
+    assert await store.claim("k", ttl_s=10) is None
+    await store.release("k", token)
+    await store.put("k", b"1", ttl_s=100)
+    await store.release("k", token)
+    assert await store.get("k") == b"1"
 
 
-async def test_a_file_that_cannot_be_opened_is_our_error(tmp_path: Path, clock: ManualClock):
-    """A folder where the file should be, or no folder at all: StoreError, and nothing is moved."""
-    with pytest.raises(StoreError):
-        SqliteStore(tmp_path, clock)
-    with pytest.raises(StoreError):
-        SqliteStore(tmp_path / "no" / "folder" / "f", clock)
-    assert tmp_path.is_dir()
-
-
-async def test_a_failure_later_on_is_our_error(tmp_path: Path, clock: ManualClock):
-    """Whatever SQLite says, callers see StoreError and nothing else."""
-    path = tmp_path / "cache.sqlite"
-    store = SqliteStore(path, clock)
-    other = sqlite3.connect(path)
-    other.executescript("DROP TABLE entry; DROP TABLE tag;")
-    other.close()
-    for work in (
-        store.get("k"),
-        store.put("k", b"1", ttl_s=1),
-        store.delete("k"),
-        store.delete_tagged(("t",)),
-        store.stats(),
-    ):
-        with pytest.raises(StoreError):
-            await work
-    await store.close()
-
-
-async def test_two_processes_may_share_a_file(tmp_path: Path, clock: ManualClock):
-    """What one puts, the other finds."""
-    path = tmp_path / "cache.sqlite"
-    one, other = SqliteStore(path, clock), SqliteStore(path, clock)
-    await asyncio.gather(*(s.put(f"{n}{i}", b"1", ttl_s=9) for i in range(30) for n, s in (("a", one), ("b", other))))
-    assert (await one.stats()).entries == (await other.stats()).entries == 60
-    assert await one.get("b7") == await other.get("a7") == b"1"
-    assert await one.delete("b7")
-    assert await other.get("b7") is None
-    await one.close()
-    await other.close()
+async def test_of_many_who_ask_at_once_one_gets_it(store: Store):
+    """A hundred claimants, three times over: one token each time."""
+    for _ in range(3):
+        tokens = await asyncio.gather(*(store.claim("k", ttl_s=10) for _ in range(100)))
+        [token] = [token for token in tokens if token is not None]
+        await store.release("k", token)

@@ -17,6 +17,8 @@ class StoreStats(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Keeps bytes. Every method raises `negawatt.errors.StoreError`, and nothing else, when the backend fails."""
 
+    shared: bool  # by replicas: what one of them makes, the others find
+
     async def get(self, key: str) -> bytes | None:
         """Return what was put under *key*, or None if it expired or never was."""
         ...

@@ -24,6 +24,8 @@ _OVERHEAD = 250  # bytes of Python around one entry, about
 class MemoryStore:
     """Holds at most *max_bytes*, keys, values and overhead together."""
 
+    shared = False
+
     def __init__(self, clock: Clock, max_bytes: int = 256 * 1024 * 1024) -> None:
         self._clock = clock
         self._max_bytes = max_bytes

@@ -70,6 +70,8 @@ class SqliteStore:
     Raises `StoreError` when the file cannot be opened at all.
     """
 
+    shared = False  # processes may, but then each claim is a write to the file: no replica waits for another over it
+
     def __init__(self, path: Path, clock: Clock, max_bytes: int = 1024 * 1024 * 1024) -> None:
         self._path = path
         self._clock = clock
