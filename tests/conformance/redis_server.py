@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,3 +86,19 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts servers of one's own, with options: for what would disturb the others."""
+    if BINARY is None:
+        pytest.skip(MISSING)
+    servers: list[RedisServer] = []
+
+    def begin(*options: str) -> RedisServer:
+        servers.append(RedisServer(tmp_path, *options))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.stop()

@@ -35,9 +35,9 @@ def open_redis(url: Any, where: str, clock: Clock) -> RedisStore:
     """Open the store that *url* names; nothing is connected yet. Raises `ConfigError`."""
     try:
         from redis.asyncio import ConnectionPool, Redis
+        from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError
-        from redis.retry import Retry
     except ImportError as error:
         raise ConfigError(f"{where}: redis needs its client: pip install 'negawatt[redis]'", param=where) from error
     options = _Options(url, where)

@@ -34,10 +34,10 @@ local function readable(key, known)
   return known and known.expires > now and redis.call('EXISTS', p .. 'v:' .. key) == 1
 end
 
-local function drop(key)
+local function drop(key, value_stays)
   local known = about(key)
   redis.call('ZREM', p .. 'x', key)
-  redis.call('UNLINK', p .. 'v:' .. key)
+  if not value_stays then redis.call('UNLINK', p .. 'v:' .. key) end
   if not known then return end
   redis.call('HDEL', p .. 'm', key)
   redis.call('ZREM', p .. 'u:' .. known.group, key)
@@ -78,18 +78,20 @@ PUT = (
 local key, value, ttl, grace, group = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local group_most, most, left = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[11])
 
+local size = #key + #value
+if size > most or (group_most >= 0 and size > group_most) then drop(key) return 0 end
+-- First, because a server that is full refuses it, and only as long as nothing else was written.
+redis.call('SET', p .. 'v:' .. key, value, 'PX', ttl + grace)
+
 if redis.call('EXISTS', p .. 'm', p .. 'b') == 1 then  -- one half of the books is lost: begin anew
   for _, name in ipairs(redis.call('HKEYS', p .. 'b')) do redis.call('UNLINK', p .. 'u:' .. name) end
   redis.call('UNLINK', p .. 'm', p .. 'b', p .. 'x')
 end
-drop(key)
+drop(key, true)
 sweep(tonumber(ARGV[10]))
-local size = #key + #value
-if size > most or (group_most >= 0 and size > group_most) then return 0 end
 
 local tags = {}
 for i = 12, #ARGV do tags[#tags + 1] = ARGV[i] end
-redis.call('SET', p .. 'v:' .. key, value, 'PX', ttl + grace)
 redis.call('HSET', p .. 'm', key, cmsgpack.pack({group = group, size = size, expires = now + ttl, tags = tags}))
 redis.call('ZADD', p .. 'x', now + ttl, key)
 redis.call('ZADD', p .. 'u:' .. group, now, key)
