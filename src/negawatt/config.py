@@ -102,7 +102,7 @@ class CacheLever(Lever, frozen=True):
 
 
 class ExactCache(CacheLever, frozen=True):
-    pass
+    wait_for_others_s: Annotated[float, Meta(ge=0, le=600)] = 10.0  # for what another replica is asking already
 
 
 class ItemCache(CacheLever, frozen=True):

@@ -109,7 +109,8 @@ class Gateway:
             conversations=Conversations(ledger, divided=keyring.divided),
         )  # fmt: skip
         self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
-        cache, items = self._certain()
+        coalesce = Coalesce(levers.coalesce, config.classes)
+        cache, items = self._certain(coalesce)
         self.learner, semantic = self._semantic(recall, counter)
         self.pipeline = Pipeline(
             [
@@ -118,7 +119,7 @@ class Gateway:
                 # offload       the cheapest answer has no model
                 _step("exact_cache", cache, config),  # certain, microseconds
                 _step("item_cache", items, config),  # of a batch, only what is not known
-                _step("coalesce", Coalesce(levers.coalesce, config.classes), config),  # n equal calls cost one
+                _step("coalesce", coalesce, config),  # n equal calls cost one
                 *semantic,  # a guess, so after certainty
                 # compress      after the caches, so that they key on the request as asked
                 # structure     the output contract
@@ -210,7 +211,7 @@ class Gateway:
         trail.call = call
         return call
 
-    def _certain(self) -> tuple[ExactCache, ItemCache]:
+    def _certain(self, coalesce: Coalesce) -> tuple[ExactCache, ItemCache]:
         """Return the caches that do not guess: of whole answers, and of the items that some answers consist of."""
         config = self.config
         items = ItemCache(
@@ -221,6 +222,7 @@ class Gateway:
             config.levers.exact_cache, config.classes, store=self.store, validate=broken_contract, clock=self.clock,
             background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
             itemized=lambda call: _mode(config, "item_cache", call) == "on" and items.itemized(call),
+            shares=lambda call: _mode(config, "coalesce", call) == "on" and coalesce.shares(call),
         )  # fmt: skip
         return cache, items
 

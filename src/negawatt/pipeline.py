@@ -200,13 +200,16 @@ class Background:
             log.error("background work failed", exc_info=task.exception())
 
     async def drain(self, timeout_s: float = 5.0) -> None:
-        """Wait for all of it, at most *timeout_s* seconds, then cancel the rest."""
-        if self._tasks:
-            _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=1.0)
+        """Wait for all of it, and for what comes of it, at most *timeout_s* seconds; then cancel the rest."""
+        now = asyncio.get_running_loop().time
+        until = now() + timeout_s
+        while self._tasks and now() < until:
+            await asyncio.wait(set(self._tasks), timeout=until - now())
+        late = set(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
 
 
 async def _named(work: Awaitable[None]) -> None:

@@ -144,7 +144,7 @@ def _not_cacheable(side: _Side, config: Config) -> str | None:
 @config_option
 @json_option
 def stats(config_path: Path | None, as_json: bool) -> None:
-    """Say how much is in the cache. Only stores that outlive their process can be asked: sqlite."""
+    """Say how much is in the cache. Only stores outside the server can be asked: sqlite and redis."""
     found = asyncio.run(_with_store(load(config_path), lambda store: store.stats()))
     if as_json:
         import orjson
@@ -187,7 +187,9 @@ async def _with_store(config: Config, ask: Any) -> Any:
     from negawatt.registry import STORES, open_backend
 
     if config.cache.store.startswith("memory:"):
-        raise InputError("cache.store: a memory store lives in its server; use sqlite:///FILE to look into it here")
+        raise InputError(
+            "cache.store: a memory store lives in its server; use sqlite:///FILE or redis://HOST to look into it here"
+        )
     store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", SystemClock())
     try:
         return await ask(store)

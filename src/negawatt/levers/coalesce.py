@@ -61,6 +61,10 @@ class Coalesce:
         reply.on_read(lambda read: flight.credit(call))
         return reply
 
+    def shares(self, call: Call) -> bool:
+        """True for calls that join an equal one in flight."""
+        return self._objection(call) is None
+
     def _objection(self, call: Call) -> str | None:
         policy = self._classes.get(call.request_class)
         when = self._settings.when
