@@ -19,7 +19,7 @@ back by what ``m`` says, so that they stay right.
 """
 
 GRACE_MS = 3_600_000  # Redis' own expiry comes so much later than ours
-MOST_DROPPED = 2_000  # by one put: some 20 ms
+MOST_DROPPED = 1_000  # by one put: some 30 ms
 MOST_SWEPT = 20  # of what has expired, by one put
 
 _BOOKS = """
