@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -68,6 +69,15 @@ class RedisServer:
         assert self._child is not None
         self._child.kill()
         self._child.wait(10.0)
+
+    def freeze(self) -> None:
+        """Let it hold its connections and answer nothing, until `thaw`."""
+        assert self._child is not None
+        self._child.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._child is not None
+        self._child.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._child is not None and self._child.poll() is None:
