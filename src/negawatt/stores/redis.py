@@ -237,6 +237,8 @@ class RedisStore:
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         self._free.release()
+        if not task.cancelled():
+            task.exception()  # whoever gave up waiting for it has had an error of their own
 
 
 def _ms(seconds: float) -> int:
