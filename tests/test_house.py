@@ -25,12 +25,16 @@ ROOMS = {
     "ledger": {"economics"},
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
+    "layers": {"recall", "stores"},
     "levers": {"economics", "ledger", "wire", "stores", "embedders", "indexes", "recall"},
     "proof": {"wire", "economics", "ledger", "providers", "verify"},
     "commands": {"wire", "economics", "ledger", "providers", "proof", "stores", "embedders", "indexes", "recall"},
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
-TOP = {"gateway", "asides", "recalling", "closing", "http_head", "server", "serving", "cli", "registry", "catalogue"}
+TOP = {
+    "gateway", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server", "serving",
+    "cli", "registry", "catalogue",
+}  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}
 

@@ -68,9 +68,10 @@ class LayerRules(_Section, frozen=True):
     """Of one layer of the application's own work."""
 
     ttl_s: Positive = 3600.0
-    stale_s: NotNegative = 0.0
-    needs: tuple[Need | Literal["user"], ...] = ()
+    stale_s: NotNegative = 0.0  # beyond its lifetime an entry may still be given, while it is made anew
+    needs: tuple[Need | Literal["user"], ...] | None = None  # without it, nothing is kept; default: `LAYERS`
     max_entry_bytes: Count = 1024 * 1024
+    wait_s: NotNegative = 30.0  # for what somebody else is making; then everyone makes it for themselves
 
 
 class Cache(_Section, frozen=True):
@@ -215,6 +216,14 @@ class Config(_Section, frozen=True):
 
 
 LEVER_NAMES = tuple(Levers.__struct_fields__)
+LAYERS: Mapping[str, tuple[Need | Literal["user"], ...]] = {
+    "retrieval": ("corpus_version",),
+    "tools": (),
+    "prompts": ("prompt_version",),
+    "answers": (),
+}
+"""The layers that are there anyway, and what each needs unless the configuration says otherwise."""
+_LAYER = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 def load_config(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Config:
@@ -282,6 +291,10 @@ class _Problems:
                     self._refuse(f"models[{i}].fallbacks[{j}]", f"no model is named {fallback!r}", models)
                 if fallback == model.name:
                     self._refuse(f"models[{i}].fallbacks[{j}]", "a model cannot be its own fallback")
+        for name in config.cache.layers:
+            if not _LAYER.fullmatch(name) or name in ("embeddings", "rerank"):
+                what = "a layer's name has letters, digits, _, . and -, 64 at most; embeddings and rerank are taken"
+                self._refuse(f"cache.layers.{name[:80]}", what)
         for name, request_class in config.classes.items():
             for lever in request_class.levers:
                 if lever not in LEVER_NAMES:

@@ -11,6 +11,8 @@
     │   ├── AuthenticationError   401  no key, or an unknown one
     │   ├── PermissionDenied      403  the key may not do this
     │   ├── NotFound              404  no such path
+    │   ├── UnknownLayer          404  no such layer of the application's own work
+    │   ├── NotKept               404  a layer has nothing under this key
     │   ├── ModelNotFound         404  no such model
     │   ├── NotRecorded           404  the recorded provider never saw this request
     │   ├── MethodNotAllowed      405
@@ -113,6 +115,18 @@ class PermissionDenied(RequestError):
 class NotFound(RequestError):
     status = 404
     code = "not_found"
+
+
+class UnknownLayer(NotFound):
+    """There is no such layer of the application's own work; the message names those that are there."""
+
+    code = "layer_not_found"
+
+
+class NotKept(NotFound):
+    """A layer has nothing under this key, or nothing that may be given."""
+
+    code = "not_kept"
 
 
 class ModelNotFound(RequestError):

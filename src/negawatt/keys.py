@@ -1,24 +1,26 @@
 """What makes two calls the same: one definition for every cache and for coalescing.
 
 Two calls are the same when everything that can change the answer is the same: the request (`Wire.identity`) and
-its scope. The digest does not depend on the order of keys in the JSON and is the same after a restart.
+its scope. The digest does not depend on the order of keys in the JSON and is the same after a restart. The
+application's own work (`negawatt.layers`) is kept under keys of the same kind.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 import orjson
 
-from negawatt.call import Call, Request, Scope
+from negawatt.call import Call, Caller, Headers, Hints, Request, Scope
 from negawatt.config import RequestClass
 from negawatt.protocol import Identified
 
 NEEDS = {
+    "user": "a user",
     "permissions": "permissions",
     "corpus_version": "a corpus version",
     "prompt_version": "a prompt version",
@@ -52,6 +54,12 @@ def item_key(call: Call, shared: bytes, item: bytes) -> str:
     return hashlib.sha256(b"item" + _scope_bytes(call.scope) + shared + hashlib.sha256(item).digest()).hexdigest()
 
 
+def layer_key(layer: str, scope: Scope, material: bytes) -> str:
+    """Return the key of what a *layer* keeps for *material*, the canonical JSON of all that it was made of."""
+    digest = hashlib.sha256(layer.encode() + b"\0" + material).digest()
+    return hashlib.sha256(b"layer" + _scope_bytes(scope) + digest).hexdigest()
+
+
 @lru_cache(maxsize=10_000)
 def _scope_bytes(scope: Scope) -> bytes:
     return VERSION + msgspec.json.encode(scope)
@@ -63,16 +71,48 @@ def permissions_digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(wanted).encode()).hexdigest()[:32] if wanted else ""
 
 
+def divided(permissions: str, names: Iterable[str]) -> str:
+    """Return *permissions*, the digest of a key's own, divided further by *names*: these never join what was apart."""
+    return f"{permissions}+{permissions_digest(names)}"
+
+
+def digests_of(digests: Iterable[str]) -> str | None:
+    """Return digests of what tools returned in one order: they are a set. None for none."""
+    return ",".join(sorted({one.strip() for one in digests if one.strip()})) or None
+
+
+def scope_of(
+    caller: Caller, hints: Hints, *, personal: bool, model_policy: str | None = None, headers: Headers | None = None
+) -> Scope:
+    """Return the scope of what *caller* asks for. *personal*: answers depend on the user."""
+    permissions = caller.permissions
+    if hints.permissions:  # the caller's own users' permissions
+        permissions = divided(permissions, hints.permissions.split(","))
+    return Scope(
+        tenant=caller.tenant,
+        permissions=permissions,
+        user=(hints.user or caller.user) if personal else None,
+        corpus_version=hints.corpus_version,
+        prompt_version=hints.prompt_version,
+        tool_digests=None if hints.tool_digests is None else digests_of(hints.tool_digests.split(",")),
+        model_policy=model_policy,
+        headers=headers,
+    )
+
+
 def missing_scope(policy: RequestClass | None, scope: Scope) -> str | None:
     """Return what a class needs before its answers may be kept or shared, and *scope* has not; None if all is there."""
     if policy is None:
         return None
     if policy.personal and scope.user is None:
         return "the class is personal and the call names no user"
-    for name in policy.needs:
-        if not getattr(scope, name):
-            return f"the class needs {NEEDS[name]} and the call has none"
-    return None
+    name = lacking(policy.needs, scope)
+    return None if name is None else f"the class needs {NEEDS[name]} and the call has none"
+
+
+def lacking(needs: Sequence[str], scope: Scope) -> str | None:
+    """Return the first of *needs* (names in `NEEDS`) that *scope* has not; None if all is there."""
+    return next((name for name in needs if not getattr(scope, name)), None)
 
 
 def differences(one: tuple[Request, Scope], other: tuple[Request, Scope], wire: Identified) -> list[str]:

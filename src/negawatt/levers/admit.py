@@ -22,7 +22,7 @@ from negawatt.errors import (
     RateLimited,
     RequestTooLarge,
 )
-from negawatt.keys import permissions_digest
+from negawatt.keys import permissions_digest, scope_of
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 
@@ -101,11 +101,6 @@ class Keyring:
             if hmac.compare_digest(known, digest):
                 return caller
         raise AuthenticationError("this API key is not known here")
-
-
-def _joined(digests: str) -> str | None:
-    """Return the digests in a header in one order: what tools returned is a set."""
-    return ",".join(sorted({one.strip() for one in digests.split(",") if one.strip()})) or None
 
 
 class Admit:
@@ -192,21 +187,12 @@ class Admit:
         return name
 
     def _scope(self, caller: Caller, name: str, call: Call, targets: tuple[Target, ...]) -> Scope:
-        hints = call.hints
         policy = self._classes.get(name)
-        permissions = caller.permissions
-        if hints.permissions:  # the caller's own users' permissions: they divide further, they never join
-            permissions = f"{permissions}+{permissions_digest(hints.permissions.split(','))}"
-        return Scope(
-            tenant=caller.tenant,
-            permissions=permissions,
-            user=caller.user if policy is not None and policy.personal else None,
-            corpus_version=hints.corpus_version,
-            prompt_version=hints.prompt_version,
-            tool_digests=None if hints.tool_digests is None else _joined(hints.tool_digests),
+        return scope_of(
+            caller, call.hints, personal=policy is not None and policy.personal,
             model_policy=f"{targets[0].provider}/{targets[0].model}",
             headers=self._obeyed(call.headers) if call.headers else None,
-        )
+        )  # fmt: skip
 
     def _obeyed(self, headers: Headers) -> Headers | None:
         """Return those of *headers* that can change the answer: the vendors' own, and what the configuration names."""

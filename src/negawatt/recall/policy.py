@@ -6,11 +6,11 @@ The class says it, the scope that the class needs must be there, and the caller 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from negawatt.call import Call
+from negawatt.call import Call, Scope
 from negawatt.config import CacheLever, RequestClass
 from negawatt.errors import InvalidRequest
 from negawatt.keys import missing_scope
@@ -20,7 +20,8 @@ SENSITIVE_TTL_S = 600.0  # and where an answer that is out of date may do harm
 _MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d+)\"?$")
 _MOST_TAGS = 16
 _TAG = re.compile(r"[\w.-]{1,64}=[^,=\s][^,=]{0,127}")
-OWN_TAGS = ("tenant", "class", "model", "corpus_version", "prompt_version", "layer")
+OWN_TAGS = ("tenant", "class", "model", "corpus_version", "prompt_version", "layer", "function")
+ITEM_LAYERS = ("embeddings", "rerank")  # protocols whose answers are layers of their own; all others are "answers"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -66,7 +67,7 @@ class CachePolicy:
             plain = self._plain[call.request_class] = self._usual(policy)
         if call.hints.cache_control is None:
             return plain
-        return _controlled(plain, call.hints.cache_control)
+        return controlled(plain, call.hints.cache_control)
 
     def max_bytes(self, request_class: str) -> int | None:
         """Return how much the answers of a class may take up together; None: as much as there is."""
@@ -93,8 +94,11 @@ def _ttl_s(usual_s: float, policy: RequestClass | None) -> float:
     return min(usual_s, PERSONAL_TTL_S) if policy.personal else usual_s
 
 
-def _controlled(plain: Plan, cache_control: str) -> Plan:
-    """Read the request's Cache-Control (RFC 9111, section 5.2.1) as far as it applies."""
+def controlled(plain: Plan, cache_control: str) -> Plan:
+    """Return what the request's *cache_control* (RFC 9111, section 5.2.1) leaves of *plain*.
+
+    Raises `InvalidRequest` when it cannot be read.
+    """
     words = [word.strip().lower() for word in cache_control.split(",") if word.strip()]
     max_age_s = None
     for word in words:
@@ -112,23 +116,32 @@ def _controlled(plain: Plan, cache_control: str) -> Plan:
 
 def tags_of(call: Call) -> tuple[str, ...]:
     """Return the tags by which what is kept of *call* can be deleted: our own, and those that its caller gave."""
-    scope = call.scope
-    tags = [f"tenant={scope.tenant}", f"class={call.request_class}", f"model={call.request.model}"]
+    name = call.wire.name
+    own = scope_tags(name if name in ITEM_LAYERS else "answers", call.scope)
+    return (*own, f"class={call.request_class}", f"model={call.request.model}", *callers_tags(call.hints.cache_tags))
+
+
+def scope_tags(layer: str, scope: Scope) -> tuple[str, ...]:
+    """Return our own tags of what a *layer* keeps within *scope*."""
+    tags = [f"tenant={scope.tenant}", f"layer={layer}"]
     if scope.corpus_version is not None:
         tags.append(f"corpus_version={scope.corpus_version}")
     if scope.prompt_version is not None:
         tags.append(f"prompt_version={scope.prompt_version}")
-    return (*tags, *callers_tags(call.hints.cache_tags))
+    return tuple(tags)
 
 
 def callers_tags(text: str | None, where: str = "x-negawatt-cache-tags") -> tuple[str, ...]:
-    """Return the tags in *text*, ``name=value, name=value``. Raises `InvalidRequest`, naming *where* they stand.
+    """Return the tags in *text*, ``name=value, name=value``. Raises `InvalidRequest`, naming *where* they stand."""
+    return () if text is None else checked_tags(text.split(","), where)
+
+
+def checked_tags(given: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return the tags *given*, each once. Raises `InvalidRequest`, naming *where* they stand.
 
     Names of our own tags are refused: nobody may pass for another tenant.
     """
-    if text is None:
-        return ()
-    tags = tuple(dict.fromkeys(tag.strip() for tag in text.split(",") if tag.strip()))
+    tags = tuple(dict.fromkeys(tag.strip() for tag in given if tag.strip()))
     if len(tags) > _MOST_TAGS:
         raise InvalidRequest(f"{where}: at most {_MOST_TAGS} tags, got {len(tags)}", param=where)
     for tag in tags:
