@@ -124,6 +124,7 @@ class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     prompt_version: str | None = None
     tool_digests: str | None = None
     cache_tags: str | None = None
+    claim: str | None = None  # token of a layer's entry that the caller is making
     session: str | None = None
     mode: str | None = None
     deadline_ms: str | None = None

@@ -34,6 +34,7 @@ from negawatt.economics.prices import Prices
 from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.embedders import Embedder
 from negawatt.errors import InvalidRequest, StoreError, UpstreamError
+from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
 from negawatt.levers.coalesce import Coalesce
@@ -110,6 +111,9 @@ class Gateway:
         )  # fmt: skip
         self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
         coalesce = Coalesce(levers.coalesce, config.classes)
+        self.layers = Layers(
+            config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
+        )
         cache, items = self._certain(coalesce)
         self.learner, semantic = self._semantic(recall, counter)
         self.pipeline = Pipeline(
@@ -297,6 +301,13 @@ class Gateway:
             **({} if self.recall is None else {"index": index}),
             "ledger": f"{lost} rows could not be written" if lost else None,
         }
+
+    async def forget(self, tags: tuple[str, ...], *, dry_run: bool = False) -> dict[str, int]:
+        """Delete what has all of *tags* from every cache; return how much, by place. Raises `StoreError`."""
+        found = {"store": await self.layers.delete_tagged(tags, dry_run=dry_run)}
+        if self.recall is not None:
+            found["index"] = await self.recall.index.delete_tagged(tags, dry_run=dry_run)
+        return found
 
     async def metrics(self) -> bytes:
         """Return what there is to count, in Prometheus' text format."""

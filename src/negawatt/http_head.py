@@ -32,6 +32,7 @@ _HINTS = {
     b"x-negawatt-prompt-version": "prompt_version",
     b"x-negawatt-tool-digests": "tool_digests",
     b"x-negawatt-cache-tags": "cache_tags",
+    b"x-negawatt-claim": "claim",
     b"x-negawatt-session": "session",
     b"x-negawatt-mode": "mode",
     b"x-negawatt-deadline-ms": "deadline_ms",
@@ -155,7 +156,7 @@ def origin_headers(origin: str) -> Headers:
 
 def preflight_headers(origin: str, asked: bytes) -> Headers:
     """Return the answer to a browser that asks whether the page of *origin* may send the headers *asked*."""
-    headers = [*origin_headers(origin), (b"access-control-allow-methods", b"GET, POST")]
+    headers = [*origin_headers(origin), (b"access-control-allow-methods", b"GET, POST, PUT, DELETE")]
     if asked:
         headers.append((b"access-control-allow-headers", asked))
     return headers

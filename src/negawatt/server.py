@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from negawatt.call import Call
 from negawatt.closing import Closing
-from negawatt.deadline import Alarms, Deadline
+from negawatt.deadline import Deadline
 from negawatt.errors import (
     DeadlineExceeded,
     MethodNotAllowed,
@@ -29,6 +29,7 @@ from negawatt.errors import (
     UpstreamError,
 )
 from negawatt.gateway import Gateway
+from negawatt.guard import Guard
 from negawatt.http_head import (
     TEXT,
     Head,
@@ -40,6 +41,7 @@ from negawatt.http_head import (
     send_error,
     send_json,
 )
+from negawatt.layer_routes import METHODS, LayerRoutes, layer_of
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
 from negawatt.wire.wires import WIRES
@@ -48,9 +50,6 @@ log = logging.getLogger(__name__)
 
 _MODEL_PATH = re.compile(r"(?:/v1)?/models/(.+)")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# How long an answer may take before we look whether its caller is still there. Looking costs a task; most hits and
-# quick answers are done by then.
-_WATCH_AFTER_S = 0.02
 _LAST_WORD_S = 0.2  # for the error event of a caller who may not be reading
 _LATE = "the call's deadline passed in the middle of its answer"
 
@@ -69,6 +68,7 @@ class Server:
         self._routes["GET", "/readyz"] = self._readyz
         self._routes["GET", "/metrics"] = self._metrics
         self._paths = {path for _, path in self._routes}
+        self._layers = LayerRoutes(gateway, self._read)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,6 +82,8 @@ class Server:
                 await handler(head, receive, send)
             elif scope["method"] == "GET" and (found := _MODEL_PATH.fullmatch(scope["path"])):
                 await self._model(found[1], head, send)
+            elif scope["method"] in METHODS and (layer := layer_of(scope["path"])) is not None:
+                await self._layers(scope, layer, head, receive, send)
             else:
                 await self._elsewhere(scope, head, send)
         except NegawattError as error:
@@ -93,7 +95,7 @@ class Server:
 
     async def _call(self, wire: Wire, head: Head, receive: Receive, send: Send) -> None:
         head.wire = wire
-        guard = _Guard(receive, self._gateway.alarms, self._settings.body_timeout_s)
+        guard = Guard(receive, self._gateway.alarms, self._settings.body_timeout_s)
         call: Call | None = None
         reply: Reply | None = None
         try:
@@ -229,6 +231,9 @@ class Server:
         elif path in self._paths:
             allowed = ", ".join(sorted(m for m, p in self._routes if p == path))
             raise MethodNotAllowed(f"{path} answers to {allowed}, not to {method}", allow=allowed)
+        elif layer_of(path) is not None:
+            allowed = ", ".join(METHODS)
+            raise MethodNotAllowed(f"{path[:200]} answers to {allowed}, not to {method}", allow=allowed)
         elif path.startswith("/v1/v1/"):
             raise NotFound(f"there is nothing at {path[:200]}; leave /v1 out of the SDK's base_url, which adds its own")
         else:
@@ -278,59 +283,6 @@ class Server:
 
 def _anthropic_model(name: str) -> dict[str, Any]:
     return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
-
-
-class _Guard:
-    """Cancels the task that answers when its caller hangs up, or does not send their request in time.
-
-    One alarm for both, and usually nothing more: quick answers are over before it rings.
-    """
-
-    __slots__ = ("_alarm", "_alarms", "_body_timeout_s", "_looking", "_receive", "_task", "gone", "rang", "reading")
-
-    def __init__(self, receive: Receive, alarms: Alarms, body_timeout_s: float) -> None:
-        self._receive = receive
-        self._alarms = alarms
-        self._body_timeout_s = body_timeout_s
-        self._task = alarms.current_task()
-        self._looking: asyncio.Task[None] | None = None
-        self._alarm = alarms.set(alarms.now() + _WATCH_AFTER_S, self._wake)
-        self.reading = True
-        self.gone = False  # the caller hung up
-        self.rang = False  # the task was cancelled from here
-
-    def _wake(self) -> None:
-        if not self.reading:
-            self._looking = asyncio.ensure_future(self._look())
-        else:
-            self._alarm = self._alarms.set(self._alarms.now() + self._body_timeout_s, self._late)
-
-    def _late(self) -> None:
-        if self.reading:
-            self._ring()
-        else:
-            self._wake()
-
-    async def _look(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        self._ring()
-
-    def _ring(self) -> None:
-        self.rang = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def forgive(self) -> None:
-        """The cancelling has been dealt with."""
-        if self._task is not None:
-            self._task.uncancel()
-
-    def stop(self) -> None:
-        self._alarms.drop(self._alarm)
-        if self._looking is not None:
-            self._looking.cancel()
 
 
 async def _closed(reply: Reply) -> None:

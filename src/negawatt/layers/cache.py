@@ -143,18 +143,21 @@ class Layers:
             self._background.spawn(self._renew(step.renewal, make, content_type))
         return step.entry.value
 
-    async def begin(self, asked: Asked) -> Found | Lead | Missed:
-        """Return what is kept, or the `Lead` to make it; wait for somebody who has it. Raises as `get`."""
+    async def begin(self, asked: Asked, *, wait_s: float | None = None) -> Found | Lead | Missed:
+        """Return what is kept, or the `Lead` to make it; wait, *wait_s* at most, for somebody who has it.
+
+        Raises as `get`.
+        """
         plan = self.plan(asked)
         if not plan.read and not plan.write:
             return self._refuse(asked, plan.reason)
         lead = Lead(asked, plan, self._cleared[-1][0])
-        wait_s = self.rules(asked.layer).wait_s
-        until = self._clock.monotonic() + wait_s
+        longest_s = self.rules(asked.layer).wait_s
+        until = self._clock.monotonic() + (longest_s if wait_s is None else min(wait_s, longest_s))
         while plan.read:
             flight = self._flights.get(asked.key)
             # One whose lead was lost holds nobody up for longer than a claim would.
-            if flight is None or flight.started + max(wait_s, _SHORTEST_CLAIM_S) <= self._clock.monotonic():
+            if flight is None or flight.started + max(longest_s, _SHORTEST_CLAIM_S) <= self._clock.monotonic():
                 return await self._lead(lead, until)
             await asyncio.wait({flight.landed}, timeout=max(0.0, until - self._clock.monotonic()))
             entry = flight.landed.result() if flight.landed.done() else None
@@ -347,7 +350,7 @@ class Layers:
 
     def _refuse(self, asked: Asked, reason: str | None) -> Missed:
         self._note(asked, "refused")
-        return Missed(reason or "the caller said so")
+        return Missed(reason or "the caller said so", refused=True)
 
     def _trouble(self, asked: Asked, error: StoreError) -> None:
         self._note(asked, "error")

@@ -34,9 +34,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Missed(NamedTuple):
-    """Nothing can be given, and nothing need be made on behalf of others."""
+    """Nothing can be given, and nothing need be made on behalf of others. *refused*: nor would it be kept."""
 
     reason: str
+    refused: bool = False
 
 
 class Found(NamedTuple):
