@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from negawatt.config import Config, load_config
     from negawatt.gateway import Gateway
+    from negawatt.layering import LayerCache, cached
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Gateway", "__version__", "load_config"]
+__all__ = ["Config", "Gateway", "LayerCache", "__version__", "cached", "load_config"]
 
-_HOMES = {"Gateway": "negawatt.gateway", "Config": "negawatt.config", "load_config": "negawatt.config"}
+_HOMES = {
+    "Gateway": "negawatt.gateway", "Config": "negawatt.config", "load_config": "negawatt.config",
+    "LayerCache": "negawatt.layering", "cached": "negawatt.layering",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

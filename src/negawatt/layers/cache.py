@@ -163,7 +163,7 @@ class Layers:
             entry = flight.landed.result() if flight.landed.done() else None
             if entry is not None and self._state(plan, entry) != "old":
                 return self._given(asked, plan, entry, shared=True)
-            if entry is not None or self._clock.monotonic() >= until:
+            if entry is not None or flight.given_up or self._clock.monotonic() >= until:
                 break
         self._note(asked, "miss")
         return lead  # alone
@@ -182,6 +182,12 @@ class Layers:
         self._land(lead, None)
         if lead.token is not None:
             self._background.spawn(self.release(lead.asked, lead.token))
+
+    def give_up(self, lead: Lead) -> None:
+        """Let everyone who waits make it for themselves, at once: it is not to be kept."""
+        if lead.flight is not None:
+            lead.flight.given_up = True
+        self.fail(lead)
 
     def hand_out(self, lead: Lead) -> str | None:
         """Leave the *lead* to one who is not of this process, and comes back with the token; None: nobody waits."""

@@ -52,11 +52,12 @@ class Found(NamedTuple):
 class Flight:
     """An entry in the making, in this process."""
 
-    __slots__ = ("landed", "started")
+    __slots__ = ("given_up", "landed", "started")
 
     def __init__(self, now: float) -> None:
         self.landed: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         self.started = now
+        self.given_up = False  # it is not to be kept, so that everyone makes it for themselves
 
 
 class Lead:
