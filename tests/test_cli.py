@@ -102,7 +102,7 @@ async def test_why_two_calls_of_the_ledger_are_or_are_not_the_same(tmp_path: Pat
         (["report", "-l", "nothing.sqlite"], "nothing.sqlite"),
         (["report", "--since", "yesterday"], "yesterday"),
         (["ledger", "show", "nw-1", "-l", "nothing.sqlite"], "nothing.sqlite"),
-        (["cache", "delete", "--tag", "colour"], "colour"),
+        (["cache", "delete", "--tag", "colour"], "'colour' is not NAME=VALUE"),
         (["cache", "delete", "--tag", "colour=red"], "memory"),
         (["cache", "stats"], "memory"),
         (["serve"], "no provider"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -364,6 +367,55 @@ def test_entries_outlive_a_restart_and_a_kill(start: Start, configured: Configur
     assert stats["layers"]["tools"] == {"hit": 70}
     metrics = third.get("/metrics").body.decode()
     assert 'negawatt_layer_operations_total{layer="tools",action="hit"} 70' in metrics
+
+
+# -- the command line ------------------------------------------------------------------------------------------
+
+
+def negawatt(*words: str, expect: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(
+        [sys.executable, "-m", "negawatt", "cache", *words], capture_output=True, text=True, timeout=60,
+        env={**kept, **environ},
+    )  # fmt: skip
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1"])
+def test_the_command_line_reaches_a_memory_store_in_its_server(guarded: Gateway, task: str, suffix: str) -> None:
+    """--url with the key of a tenant: counts, deletes, and leaves other tenants alone."""
+    for who in ("ANN", "EVE"):
+        put(guarded, "tools", task, b"v", who, x_negawatt_cache_tags=f"run={task}")
+    asked = ["--url", guarded.url + suffix, "--key-env", "ANN"]
+    dry = negawatt("delete", *asked, "--tag", f"run={task}", "--dry-run", ANN=KEYS["ANN"])
+    assert dry.stdout == "1 entries would be deleted\n"
+    done = negawatt("delete", *asked, "--tag", f"run={task}", "--tag", "layer=tools", "--json", ANN=KEYS["ANN"])
+    assert json.loads(done.stdout) == {"entries": 1, "dry_run": False, "store": 1}
+    assert get(guarded, "tools", task).status == 404
+    assert get(guarded, "tools", task, "EVE").status == 200
+    assert "\n  tools: " in negawatt("stats", *asked, ANN=KEYS["ANN"]).stdout
+    assert json.loads(negawatt("stats", *asked, "--json", ANN=KEYS["ANN"]).stdout)["layers"]["tools"]["put"] >= 2
+
+
+def test_the_command_line_says_in_one_line_why_it_cannot(guarded: Gateway) -> None:
+    """No key, a wrong one, another's tenant, nobody there, no gateway, no address: exit code 2."""
+    here = ["--url", guarded.url]
+    tag = ["--tag", "a=b"]
+    cases: list[tuple[list[str], str]] = [
+        (["stats", *here], "no API key"),
+        (["stats", *here, "--key-env", "UNSET"], "UNSET"),
+        (["delete", *here, *tag, "--key-env", "WRONG"], "not known here"),
+        (["delete", *here, "--tag", "tenant=acme", "--key-env", "EVE"], "of the tenant 'other'"),
+        (["stats", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9: cannot be asked"),
+        (["stats", "--url", f"{guarded.url}/elsewhere"], "nothing at"),
+        (["delete", *tag, "--url", "127.0.0.1:4100"], "is not an address"),
+    ]
+    for words, say in cases:
+        done = negawatt(*words, expect=2, EVE=KEYS["EVE"], WRONG="key-of-nobody")
+        assert say in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 # -- bad input -------------------------------------------------------------------------------------------------

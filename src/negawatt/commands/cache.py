@@ -140,40 +140,61 @@ def _not_cacheable(side: _Side, config: Config) -> str | None:
     return None
 
 
+_url_option = click.option("--url", metavar="URL", help="Ask the gateway that runs there, whatever its store.")
+_key_option = click.option("--key-env", metavar="NAME", help="Variable with the key for it; nothing else is reached "
+                           "than what is of that key's tenant.")  # fmt: skip
+
+
 @cache.command()
+@_url_option
+@_key_option
 @config_option
 @json_option
-def stats(config_path: Path | None, as_json: bool) -> None:
-    """Say how much is in the cache. Only stores outside the server can be asked: sqlite and redis."""
-    found = asyncio.run(_with_store(load(config_path), lambda store: store.stats()))
+def stats(url: str | None, key_env: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Say how much is in the cache, of a running gateway (--url) also what each layer did.
+
+    Without --url only stores that outlive their process can be asked: a memory store lives in its server.
+    """
+    from negawatt.commands import remote
+
+    if url is not None:
+        found = remote.stats(url, key_env)
+    else:
+        kept = asyncio.run(_with_store(load(config_path), lambda store: store.stats()))
+        found = {"entries": kept.entries, "bytes": kept.bytes}
     if as_json:
         import orjson
 
-        click.echo(orjson.dumps({"entries": found.entries, "bytes": found.bytes}))
-    else:
-        click.echo(f"{found.entries} entries, {found.bytes} bytes")
+        click.echo(orjson.dumps(found))
+        return
+    click.echo(f"{found['entries']} entries, {found['bytes']} bytes")
+    for name, counts in found.get("layers", {}).items():
+        click.echo(f"  {name}: {', '.join(f'{action} {n}' for action, n in sorted(counts.items())) or 'not used'}")
 
 
 @cache.command()
 @click.option("--tag", "tags", multiple=True, required=True, metavar="NAME=VALUE",
-              help="tenant=, class=, model=, corpus_version=, prompt_version=, layer=, or one of your own "
+              help="tenant=, class=, model=, corpus_version=, prompt_version=, layer=, function=, or one of your own "
                    "(x-negawatt-cache-tags); several: entries that have all of them.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say how many, and delete nothing.")
+@_url_option
+@_key_option
 @config_option
 @json_option
-def delete(tags: tuple[str, ...], dry_run: bool, config_path: Path | None, as_json: bool) -> None:
+def delete(
+    tags: tuple[str, ...], dry_run: bool, url: str | None, key_env: str | None, config_path: Path | None, as_json: bool
+) -> None:
     """Delete the entries that have all of the tags, from the store and from the semantic index."""
-    from negawatt.commands.recall import with_index
+    from negawatt.commands import remote
 
     for tag in tags:
         if not all(tag.partition("=")[::2]):
             raise click.BadParameter(f"{tag!r} is not NAME=VALUE", param_hint="--tag")
-    config = load(config_path)
-    found = {}
-    if not config.cache.store.startswith("memory:") or config.recall.index.startswith("memory:"):
-        found["store"] = asyncio.run(_with_store(config, lambda store: store.delete_tagged(tags, dry_run=dry_run)))
-    if not config.recall.index.startswith("memory:"):
-        found["index"] = with_index(config, lambda index: index.delete_tagged(tags, dry_run=dry_run))
+    if url is not None:
+        said = remote.delete_tagged(url, key_env, tags, dry_run=dry_run)
+        found = {name: said[name] for name in ("store", "index") if name in said}
+    else:
+        found = _deleted(load(config_path), tags, dry_run=dry_run)
     if as_json:
         import orjson
 
@@ -182,13 +203,24 @@ def delete(tags: tuple[str, ...], dry_run: bool, config_path: Path | None, as_js
         click.echo(f"{sum(found.values())} entries {'would be ' if dry_run else ''}deleted")
 
 
+def _deleted(config: Config, tags: tuple[str, ...], *, dry_run: bool) -> dict[str, int]:
+    from negawatt.commands.recall import with_index
+
+    found = {}
+    if not config.cache.store.startswith("memory:") or config.recall.index.startswith("memory:"):
+        found["store"] = asyncio.run(_with_store(config, lambda store: store.delete_tagged(tags, dry_run=dry_run)))
+    if not config.recall.index.startswith("memory:"):
+        found["index"] = with_index(config, lambda index: index.delete_tagged(tags, dry_run=dry_run))
+    return found
+
+
 async def _with_store(config: Config, ask: Any) -> Any:
     from negawatt.clock import SystemClock
     from negawatt.registry import STORES, open_backend
 
     if config.cache.store.startswith("memory:"):
         raise InputError(
-            "cache.store: a memory store lives in its server; use sqlite:///FILE or redis://HOST to look into it here"
+            "cache.store: a memory store lives in its server; use --url, or a store such as sqlite:///FILE to look into"
         )
     store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", SystemClock())
     try:

@@ -1,0 +1,60 @@
+"""Asking a gateway that runs somewhere, for verbs whose matter lives in its process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from negawatt.errors import InputError
+
+_TIMEOUT_S = 30.0
+
+
+def stats(url: str, key_env: str | None) -> dict[str, Any]:
+    """Return what is in the caches of the gateway at *url*. Raises `InputError`, which says what is wrong."""
+    return _asked("GET", url, [], key_env)
+
+
+def delete_tagged(url: str, key_env: str | None, tags: Sequence[str], *, dry_run: bool) -> dict[str, Any]:
+    """Delete, there, what has all of *tags* and is of the key's own tenant. Raises `InputError`."""
+    query = [("tag", tag) for tag in tags]
+    return _asked("DELETE", url, [*query, ("dry_run", "1")] if dry_run else query, key_env)
+
+
+def _asked(method: str, url: str, query: list[tuple[str, str]], key_env: str | None) -> dict[str, Any]:
+    import urllib.error
+    import urllib.request
+    from urllib.parse import urlencode, urlsplit
+
+    import orjson
+
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InputError(f"--url: {url!r} is not an address such as http://127.0.0.1:4100")
+    headers = {}
+    if key_env is not None:
+        if not os.environ.get(key_env):
+            raise InputError(f"--key-env: the variable {key_env} is not set")
+        headers["authorization"] = f"Bearer {os.environ[key_env]}"
+    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/cache{'?' if query else ''}{urlencode(query)}"
+    request = urllib.request.Request(address, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            found: Any = orjson.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{url}: {_message(error.read()) or f'status {error.code}'}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{url}: cannot be asked: {getattr(error, 'reason', error)}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{url}: this is no gateway: what it answers is not an object")
+    return found
+
+
+def _message(body: bytes) -> str | None:
+    """Return what an error says; None where it is none of ours."""
+    import orjson
+
+    try:
+        return str(orjson.loads(body)["error"]["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
