@@ -894,6 +894,21 @@ def test_alone_it_uses_the_folders_configuration_and_survives_a_fork(tmp_path: P
     assert run() == expected
 
 
+def test_the_example_runs(tmp_path: Path):
+    """As its first lines say, without a network; two hundred questions cost two searches."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "cached_retrieval.py")], cwd=tmp_path, env=environ,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(": 2 searches")
+    assert lines[2].count("'") == 4
+    assert lines[3] == "a new corpus: ['Send it back within 30 days.']; 3 searches"
+    assert lines[4] == "of the old one 2 entries are deleted"
+
+
 def test_a_cached_function_can_be_pickled_by_name():
     """As its module has it: for pools of processes."""
     assert pickle.loads(pickle.dumps(kept_by_name)) is kept_by_name

@@ -237,10 +237,10 @@ def test_the_picture_is_what_its_script_draws():
 
 
 def test_every_lever_has_its_page_with_the_same_headings():
-    """One page for each lever, five headings each, in one order."""
+    """One page for each lever, and for the layers beside them: five headings each, in one order."""
     expected = ["What it does", "When it answers", "When it does not", "Configure it", "What it costs and saves"]
     pages = {page.stem: page for page in (ROOT / "docs" / "levers").glob("*.md")}
-    assert set(pages) == {"meter", "admit", *LEVER_NAMES}
+    assert set(pages) == {"meter", "admit", "layers", *LEVER_NAMES}
     for name, page in pages.items():
         assert page.read_text(encoding="utf-8").startswith(f"# {name}\n")
         assert re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.M) == expected

@@ -192,7 +192,7 @@ def delete(
             raise click.BadParameter(f"{tag!r} is not NAME=VALUE", param_hint="--tag")
     if url is not None:
         said = remote.delete_tagged(url, key_env, tags, dry_run=dry_run)
-        found = {name: said[name] for name in ("store", "index") if name in said}
+        found: dict[str, int] = {name: said[name] for name in ("store", "index") if name in said}
     else:
         found = _deleted(load(config_path), tags, dry_run=dry_run)
     if as_json:
