@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layered import Desk, Failing, Maker, asked
-from worlds import virtual
+from recalls import bold, recalling
+from worlds import chat, settled, virtual
 
 from negawatt.call import Caller, Hints, Scope
 from negawatt.config import parse_config
@@ -20,6 +21,8 @@ from negawatt.errors import ConfigError, InvalidRequest, StoreError, UnknownLaye
 from negawatt.keys import layer_key, scope_of
 from negawatt.layers.entry import encoded, sealed
 from negawatt.layers.values import Found, Lead, Missed
+
+FIRST, OTHER_WORDS = "How do I reset my password?", "how do I reset my password please"
 
 # -- keys ------------------------------------------------------------------------------------------------------
 
@@ -508,3 +511,20 @@ async def test_stats_tell_what_each_layer_did():
     assert stats["bytes"] > 0
     assert stats["layers"]["reports"] == {"miss": 1, "put": 1, "hit": 2}
     assert stats["layers"]["tools"] == {}
+
+
+@virtual
+async def test_one_invalidation_reaches_the_semantic_cache_too():
+    """Answers are a layer as well: what the index keeps of a corpus version goes with the rest, and only that."""
+    async with recalling() as w:
+        bold(w)
+        for version in ("1", "2"):
+            await w.ask(chat(FIRST), corpus_version=version)
+            await settled()
+            assert (await w.ask(chat(OTHER_WORDS), corpus_version=version)).by == "semantic_cache"
+        tags = ("tenant=default", "layer=answers", "corpus_version=1")
+        assert await w.gateway.forget(tags, dry_run=True) == {"store": 0, "index": 1}
+        assert await w.gateway.forget(("tenant=other", *tags[1:])) == {"store": 0, "index": 0}
+        assert await w.gateway.forget(tags) == {"store": 0, "index": 1}
+        assert (await w.ask(chat(OTHER_WORDS), corpus_version="1")).by == "provider"
+        assert (await w.ask(chat(OTHER_WORDS), corpus_version="2")).by == "semantic_cache"
