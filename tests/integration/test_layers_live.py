@@ -21,7 +21,7 @@ from world import Answer, Gateway, Json, chat, in_thread, many_connections
 
 KEYS = {"ANN": "key-of-ann", "BOB": "key-of-bob", "CHIEF": "key-of-chief", "EVE": "key-of-eve"}
 LAYERS = {
-    "retrieval": {"wait_s": 5.0},
+    "retrieval": {"wait_s": 15.0},
     "mine": {"needs": ["user"]},
     "small": {"max_entry_bytes": 100},
     "brief": {"ttl_s": 0.3, "stale_s": 60.0},
@@ -134,7 +134,7 @@ def test_what_is_past_its_time_is_stale_and_then_gone(guarded: Gateway, task: st
     assert "x-negawatt-claim" not in again.headers
     put(guarded, "brief", task, b"new", x_negawatt_claim=token)
     assert call(guarded, "GET", path).body == b"new"
-    put(guarded, "tools", task, b"short", cache_control="max-age=1")
+    put(guarded, "tools", task, b"short", cache_control="max-age=60")
     assert get(guarded, "tools", task).status == 200
     assert get(guarded, "tools", task, cache_control="no-cache").status == 404
 
