@@ -72,7 +72,7 @@ async def test_who_asked_is_looked_up_in_the_ledger():
     """After a restart the ids are not in memory, and hold all the same."""
     async with world(Remembering(), keys=KEYS, environ=ENVIRON) as w:
         await ask(w, key="a1")
-        w.gateway.admit._conversations = Conversations(w.ledger, divided=True)
+        w.gateway.admit._conversations = Conversations(w.ledger, divided=True, classes={})
         assert await refused(w, "resp_0", key="b")
         assert not await refused(w, "resp_0", key="a1")
 
@@ -94,6 +94,11 @@ async def test_a_personal_answer_is_its_users_own():
         await ask(w, user="alice", request_class="personal")
         assert await refused(w, "resp_0", user="bob", request_class="personal")
         assert not await refused(w, "resp_0", user="alice", request_class="personal")
+        assert await refused(w, "resp_0", user="bob"), "naming another class does not make it his"
+        assert await refused(w, "resp_0", request_class="personal"), "nor does naming nobody"
+        assert not await refused(w, "resp_0", user="alice")
+        w.gateway.admit._conversations._owners.clear()
+        assert await refused(w, "resp_0", user="bob"), "the ledger knows the class too"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     from negawatt.levers import conversations
 
     monkeypatch.setattr(conversations, "_MOST_KEPT", 2)
-    known = Conversations(MemoryLedger(), divided=True)
+    known = Conversations(MemoryLedger(), divided=True, classes={})
     for name in ("a", "b", "c"):
         known.remember(bare_call(), Reply(RESPONSES, body=orjson.dumps({"id": name})))
     assert list(known._owners) == ["b", "c"]

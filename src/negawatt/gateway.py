@@ -107,7 +107,7 @@ class Gateway:
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count)
         self.admit = Admit(
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms,
-            conversations=Conversations(ledger, divided=keyring.divided),
+            conversations=Conversations(ledger, divided=keyring.divided, classes=config.classes),
         )  # fmt: skip
         self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
         coalesce = Coalesce(levers.coalesce, config.classes)

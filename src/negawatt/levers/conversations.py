@@ -6,10 +6,11 @@ the prompt. All callers share the gateway's one key, so the provider cannot tell
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from negawatt.call import Call
+from negawatt.config import RequestClass
 from negawatt.errors import NegawattError, StateNotFound
 from negawatt.ledger import Ledger
 from negawatt.reply import Reply
@@ -23,18 +24,20 @@ class Owner(NamedTuple):
     tenant: str
     permissions: str
     user: str | None
+    personal: bool  # the class says that it is this user's own
 
 
 class Conversations:
     """Remembers to whom each answer was given: the newest here, the others by the *ledger*.
 
     *divided*: there are callers of several tenants or permissions, so an id of nobody's is refused. Without that it
-    passes: it may be from before there was a gateway.
+    passes: it may be from before there was a gateway. *classes*: which answers are their user's own.
     """
 
-    def __init__(self, ledger: Ledger, *, divided: bool) -> None:
+    def __init__(self, ledger: Ledger, *, divided: bool, classes: Mapping[str, RequestClass]) -> None:
         self._ledger = ledger
         self._divided = divided
+        self._personal = {name for name, policy in classes.items() if policy.personal}
         self._owners: dict[str, Owner] = {}
 
     async def check(self, call: Call, state: Sequence[tuple[str, str]]) -> None:
@@ -43,7 +46,7 @@ class Conversations:
             owner = self._owners.get(name) or await self._found(name)
             if owner is None and not self._divided and not call.hints.permissions:
                 continue
-            if owner is None or not _may(call, owner):
+            if owner is None or not _may(self._owner(call), owner):
                 message = f"{field}: no answer with the id {name[:100]!r} was given to this caller"
                 raise StateNotFound(message, param=field)
 
@@ -58,18 +61,20 @@ class Conversations:
         if isinstance(name, str):
             while len(self._owners) >= _MOST_KEPT:
                 del self._owners[next(iter(self._owners))]
-            self._owners[name] = _owner(call)
+            self._owners[name] = self._owner(call)
 
     async def _found(self, name: str) -> Owner | None:
         row = await self._ledger.answered(name)
-        return None if row is None else Owner(row.tenant or "", row.permissions or "", row.user_id)
+        if row is None:
+            return None
+        return Owner(row.tenant or "", row.permissions or "", row.user_id, row.request_class in self._personal)
+
+    def _owner(self, call: Call) -> Owner:
+        user = None if call.caller is None else call.caller.user
+        return Owner(call.scope.tenant, call.scope.permissions, user, call.request_class in self._personal)
 
 
-def _owner(call: Call) -> Owner:
-    return Owner(call.scope.tenant, call.scope.permissions, None if call.caller is None else call.caller.user)
-
-
-def _may(call: Call, owner: Owner) -> bool:
-    asks = _owner(call)
-    same_user = call.scope.user is None or asks.user == owner.user  # named in the scope where answers are personal
+def _may(asks: Owner, owner: Owner) -> bool:
+    """True when an answer of *owner* may be gone on from by who *asks*, whatever class they name now."""
+    same_user = asks.user == owner.user or not (asks.personal or owner.personal)
     return (asks.tenant, asks.permissions) == (owner.tenant, owner.permissions) and same_user
