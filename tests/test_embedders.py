@@ -429,6 +429,19 @@ async def test_who_comes_while_a_batch_is_computed_is_in_the_next(slow: Slow):
     await batching.close()
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_asks_while_a_lane_ends_is_not_left_waiting(turns: int):
+    """At whatever moment: one that has nothing left to do does not count as somebody who will do it."""
+    batching = Batching(Hashing(8), threads=False)
+    first = asyncio.ensure_future(batching.embed(["one"]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await batching.embed(["two"])
+    await first
+    await batching.close()
+
+
 async def test_the_loop_goes_on_while_vectors_are_made(slow: Slow):
     """The arithmetic runs in a thread of its own, always the same."""
     batching = Batching(slow)

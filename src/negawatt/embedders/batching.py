@@ -131,27 +131,33 @@ class Batching:
             asked = self._waiting[key] = _Asked(key, _readable(text), loop.create_future())
             asked.row.add_done_callback(_seen)
             if len(self._lanes) < self._most_lanes:
-                lane = loop.create_task(self._work())
-                self._lanes.add(lane)
-                lane.add_done_callback(self._lanes.discard)
+                self._lanes.add(loop.create_task(self._work()))
         asked.callers += 1
         return asked
 
     async def _work(self) -> None:
         """Compute what is asked for, batch after batch, until nothing is left."""
-        while batch := self._batch():
-            try:
-                rows = await self._computed([asked.text for asked in batch])
-                for asked, row in zip(batch, rows, strict=True):
-                    self._remember(asked.key, row)
-                    asked.row.set_result(row)
-            except EmbedderError as error:
-                for asked in batch:
-                    _fail(asked, error.message)
-            finally:
-                for asked in batch:
-                    del self._running[asked.key]
-                    _fail(asked, "the computation was abandoned")
+        lane = asyncio.current_task()
+        assert lane is not None
+        try:
+            while batch := self._batch():
+                await self._answer(batch)
+        finally:
+            self._lanes.discard(lane)  # in the same step: who asks a moment later must not wait for this one
+
+    async def _answer(self, batch: list[_Asked]) -> None:
+        try:
+            rows = await self._computed([asked.text for asked in batch])
+            for asked, row in zip(batch, rows, strict=True):
+                self._remember(asked.key, row)
+                asked.row.set_result(row)
+        except EmbedderError as error:
+            for asked in batch:
+                _fail(asked, error.message)
+        finally:
+            for asked in batch:
+                del self._running[asked.key]
+                _fail(asked, "the computation was abandoned")
 
     def _batch(self) -> list[_Asked]:
         """Take what is to be computed next: the oldest, as many as there is room for, but one at least."""
