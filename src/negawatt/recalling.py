@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from negawatt.embedders import Embedder
 from negawatt.embedders.opening import open_embedder
 from negawatt.errors import EmbedderError, StoreError
 from negawatt.indexes import Index
+from negawatt.indexes.opening import check_file
+from negawatt.providers.transport import Target, Timeouts, Transport, Upload, open_transport
 from negawatt.recall.curated import Curated, load_curated
-from negawatt.registry import INDEXES, open_backend
+from negawatt.registry import INDEXES, check_url, open_backend
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,28 @@ class Recall(msgspec.Struct, frozen=True):
     curated: Curated
 
 
+class Carrier:
+    """Carries requests to an embedder that is elsewhere (`negawatt.embedders.remote.Post`); opened when first used."""
+
+    def __init__(self) -> None:
+        self._transport: Transport | None = None
+
+    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
+        if self._transport is None:
+            self._transport = open_transport("httptools")
+        timeouts = Timeouts(connect_s=timeout_s, first_byte_s=timeout_s, idle_s=timeout_s)
+        upload = Upload(Target.parse(url), body, "POST", tuple(headers.items()))
+        download = await self._transport.send(upload, timeout=timeouts)
+        try:
+            return download.status, await download.read()
+        finally:
+            await download.close()
+
+    async def close(self) -> None:
+        if self._transport is not None:
+            await self._transport.close()
+
+
 def recalls(config: Config) -> bool:
     """True when the semantic cache is on, in whatever mode, for any class."""
     policies = config.classes.values()
@@ -37,12 +61,29 @@ def recalls(config: Config) -> bool:
     )
 
 
+async def check_recall(config: Config) -> None:
+    """Raise `ConfigError` for what would keep it from opening; nothing is made, and nothing moved."""
+    settings = config.recall
+    if settings.curated is not None:
+        load_curated(Path(settings.curated))
+    carrier = Carrier()
+    embedder = open_embedder(settings.embedder, "recall.embedder", post=carrier)
+    try:
+        url = check_url(INDEXES, "negawatt.indexes", settings.index, "recall.index")
+        if url.scheme == "sqlite":
+            check_file(Path(url.path), model=embedder.id, dimensions=embedder.dimensions)
+    finally:
+        await embedder.close()
+        await carrier.close()
+
+
 @asynccontextmanager
 async def open_recall(config: Config, clock: Clock, *, embedder: Embedder | None = None) -> AsyncIterator[Recall]:
     """Open it, and close it in the end; a given *embedder* stays open. Raises `ConfigError`."""
     settings = config.recall
     entries = () if settings.curated is None else load_curated(Path(settings.curated))
-    own = open_embedder(settings.embedder, "recall.embedder") if embedder is None else None
+    carrier = Carrier()
+    own = open_embedder(settings.embedder, "recall.embedder", post=carrier) if embedder is None else None
     maker = own or embedder
     assert maker is not None
     try:
@@ -59,10 +100,11 @@ async def open_recall(config: Config, clock: Clock, *, embedder: Embedder | None
             try:
                 await curated.prepare(maker)
             except EmbedderError as error:
-                log.warning("curated answers are not given until the next start: %s", error.message)
+                log.warning("curated answers are not given until the embedder works: %s", error.message)
             yield Recall(maker, index, curated)
         finally:
             await index.close()
     finally:
         if own is not None:
             await own.close()
+        await carrier.close()

@@ -81,7 +81,22 @@ def open_backend(table: Mapping[str, str], group: str, text: str, where: str, cl
     for point in entry_points(group=group):
         if point.name == url.scheme:
             return point.load()(text, clock, **more)
-    raise ConfigError(f"{where}: no backend for {url.scheme!r}; known: {', '.join(sorted(table))}", param=where)
+    raise _unknown(table, url, where)
+
+
+def check_url(table: Mapping[str, str], group: str, text: str, where: str) -> Url:
+    """Return the URL *text*, opening nothing. Raises `ConfigError` where no backend could be opened by it."""
+    url = Url.parse(text, where)
+    if url.scheme not in table and all(point.name != url.scheme for point in entry_points(group=group)):
+        raise _unknown(table, url, where)
+    if url.scheme == "sqlite":
+        _file(url, where)
+    return url
+
+
+def _unknown(table: Mapping[str, str], url: Url, where: str) -> ConfigError:
+    known = ", ".join(sorted(table))
+    return ConfigError(f"{where}: no backend for {url.scheme!r}; known: {known}", param=where)
 
 
 def memory_store(url: Url, where: str, clock: Clock) -> Any:

@@ -16,6 +16,8 @@ from negawatt.config import Config
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway, open_accounts
 from negawatt.levers.admit import Keyring
+from negawatt.recalling import check_recall, recalls
+from negawatt.registry import LEDGERS, STORES, check_url
 from negawatt.server import Server
 
 if TYPE_CHECKING:
@@ -43,10 +45,14 @@ def dry_run(config: Config) -> None:
     Keyring(config.keys, os.environ)
     open_accounts(config)
     open_providers(config, os.environ)
+    check_url(STORES, "negawatt.stores", config.cache.store, "cache.store")
+    check_url(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url")
+    if recalls(config):
+        asyncio.run(check_recall(config))
 
 
 def bind(config: Config) -> socket.socket:
-    """Return the socket to serve on. Raises `ConfigError` when the address is taken or not ours."""
+    """Return the socket to serve on, which is not open yet. Raises `ConfigError` when the address is not to be had."""
     host, port = config.server.host, config.server.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -55,10 +61,22 @@ def bind(config: Config) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ConfigError(f"server.port: cannot listen on {host}:{port}: {error.strerror}", param="server") from error
-    listener.listen(_BACKLOG)  # from here on nobody is turned away: who comes early waits
+        raise _cannot_listen(host, port, error) from error
     listener.set_inheritable(True)
     return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    """Open the door. Raises `ConfigError` when somebody was quicker to take the address."""
+    host, port = listener.getsockname()[:2]
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    return ConfigError(f"server.port: cannot listen on {host}:{port}: {error.strerror}", param="server")
 
 
 def serve(config: Config, announce: Callable[[str], None]) -> None:
@@ -129,6 +147,7 @@ async def _serve(config: Config, listener: socket.socket, ready: Callable[[], No
 
     async with Gateway.open(config) as gateway:
         gateway.accounts.warm()
+        _listen(listener)  # from here on nobody is turned away: who comes early waits
         settings = uvicorn.Config(
             Server(gateway),
             http=one_write_protocol(),

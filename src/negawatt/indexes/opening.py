@@ -45,6 +45,24 @@ def open_sqlite(url: Url, where: str, clock: Clock, *, model: str, dimensions: i
     )  # fmt: skip
 
 
+def check_file(path: Path, *, model: str, dimensions: int) -> None:
+    """Raise `IndexMismatch` when the SQLite index at *path* is there and was made for another model."""
+    import sqlite3
+    from contextlib import closing
+
+    from negawatt.indexes.checks import check_model
+
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as file:
+            had = dict(file.execute("SELECT name, value FROM meta").fetchall())
+    except sqlite3.DatabaseError:
+        return  # it is set aside at the start, or filled
+    if "model" in had:
+        check_model(str(path), (had["model"], int(had["dimensions"])), (model, dimensions))
+
+
 def count_of(url: Url, name: str, default: int, where: str) -> int:
     text = url.query.get(name, str(default))
     if not text.isdigit() or int(text) == 0:
