@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from negawatt.asides import Asides
-from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Trail
+from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Saved, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
@@ -32,6 +32,7 @@ from negawatt.economics.counting import TokenCounter
 from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
 from negawatt.economics.tokenizer_files import TokenizerFiles
+from negawatt.economics.usage import Usage
 from negawatt.embedders import Embedder
 from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.layers.cache import Layers
@@ -174,6 +175,8 @@ class Gateway:
                     clock=clock, rng=rng or random.Random(),
                 )  # fmt: skip
                 try:
+                    if gateway.learner is not None:
+                        await gateway.learner.remember()
                     yield gateway
                 finally:
                     await gateway.background.drain()
@@ -244,10 +247,20 @@ class Gateway:
         def judge_of(call: Call) -> Judge | None:
             return self._asides.judge(call, targets, bottom) if targets else None
 
-        parts = Parts(recall.embedder, recall.index, learner, recall.curated, said, broken_contract, judge_of)
+        parts = Parts(
+            recall.embedder, recall.index, learner, recall.curated, said, broken_contract, judge_of, self._spared
+        )
         policy = CachePolicy(settings, classes)
         lever = SemanticCache(settings, policy, parts, clock=self.clock, background=self.background)
         return learner, [_step("semantic_cache", lever, self.config)]
+
+    def _spared(self, call: Call, text: str) -> Saved:
+        """Return what a model would have used that had said *text* in answer to *call*, by our own count."""
+        target = call.targets[0]
+        asked = self.tokens.count(target.model, call.wire.prompt(call.request), call.wire.contract(call.request))
+        said_ = self.tokens.count_text(target.model, text)
+        usage = Usage(input_tokens=asked.tokens, output_tokens=said_.tokens, basis="estimated")
+        return Saved(usage=usage, model=target.model, provider=target.provider, basis="estimated")
 
     def _counted_here(self, call: Call) -> Reply:
         """Answer how many tokens *call* has, for a provider that does not offer to count; and say how we know."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from negawatt.call import Call
+from negawatt.call import Call, Saved
 from negawatt.clock import Clock
 from negawatt.config import SemanticCache as Settings
 from negawatt.embedders import Embedder
@@ -81,6 +81,7 @@ class Parts:
     say: Callable[[Call, str], Reply]
     validate: Validator
     judge_of: Callable[[Call], Judge | None]
+    spared: Callable[[Call, str], Saved | None] = lambda call, text: None  # by an answer that no model gave
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -114,7 +115,7 @@ class SemanticCache:
         asked = Asked(call, plan, question, context_key(call, question.around), vector)
         found: Found | None = None
         if plan.read:
-            reply = self._curated(asked)
+            reply = await self._curated(asked)
             if reply is not None:
                 return reply
             found = await self._find(asked)
@@ -137,10 +138,15 @@ class SemanticCache:
 
     # -- finding -----------------------------------------------------------------------------------------------
 
-    def _curated(self, asked: Asked) -> Reply | None:
+    async def _curated(self, asked: Asked) -> Reply | None:
         call = asked.call
         if asked.question.follows_up:
             return None  # a curated question stands for itself
+        try:
+            await self._parts.curated.prepare(self._parts.embedder)  # it may have been down when we started
+        except EmbedderError as error:
+            call.note(NAME, "doubt", f"curated questions have no vectors: {error.message}")
+            return None
         match, doubt = self._parts.curated.find(call, asked.question.text, asked.vector, self._clock.time())
         if match is None:
             if doubt is not None:
@@ -152,7 +158,8 @@ class SemanticCache:
             return None
         reply = self._parts.say(call, match.entry.answer)
         reply.answered_by = NAME
-        call.note(NAME, "hit", detail={"tier": CURATED, "id": match.entry.id, "similarity": round(match.similarity, 4)})
+        detail = {"tier": CURATED, "id": match.entry.id, "similarity": round(match.similarity, 4)}
+        call.note(NAME, "hit", saved=self._parts.spared(call, match.entry.answer), detail=detail)
         if self._parts.learner.drawn_for_review():
             self._background.spawn(self._parts.learner.record(self._curated_case(asked, match)))
         return reply

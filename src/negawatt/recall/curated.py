@@ -120,9 +120,11 @@ class Curated:
         return len(self._entries)
 
     async def prepare(self, embedder: Embedder) -> None:
-        """Embed all questions. Raises `EmbedderError`."""
+        """Embed all questions, unless that is done. Raises `EmbedderError`."""
         import numpy as np
 
+        if self._vectors is not None:
+            return
         rows = [await embedder.embed(self._questions[i : i + _BATCH]) for i in range(0, len(self._questions), _BATCH)]
         self._vectors = np.vstack(rows) if rows else np.zeros((0, embedder.dimensions), np.float32)
         self._readings = [read(question) for question in self._questions]

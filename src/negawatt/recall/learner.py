@@ -53,6 +53,17 @@ class Learner:
         self._read_at: dict[tuple[str, str], float] = {}
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
+    async def remember(self) -> None:
+        """Read what was learned of every class, so that it is known, and shown, before the first call."""
+        try:
+            names = await self._cases.classes()
+        except StoreError as error:
+            log.warning("what the semantic cache learned could not be read: %s", error.message)
+            return
+        for request_class, tier in names:
+            if tier == LEARNED:
+                await self.rule(request_class)
+
     async def decide(self, call: Call, features: tuple[float, ...] | None) -> Verdict:
         """Say what to do with the candidate of *call*, which has *features*; None when it has no candidate."""
         rule = await self.rule(call.request_class)
