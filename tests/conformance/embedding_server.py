@@ -29,7 +29,9 @@ def vectors(path: str, asked: dict[str, Any]) -> tuple[int, bytes]:
 
 
 @asynccontextmanager
-async def serving(answer: Answer = vectors, asked: list[dict[str, Any]] | None = None) -> AsyncIterator[str]:
+async def serving(
+    answer: Answer = vectors, asked: list[dict[str, Any]] | None = None, port: int = 0
+) -> AsyncIterator[str]:
     """Serve on loopback and give ``host:port``. What was asked, headers and path included, is put in *asked*."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +51,7 @@ async def serving(answer: Answer = vectors, asked: list[dict[str, Any]] | None =
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:

@@ -1,6 +1,7 @@
 """A provider for the integration tests: a real server on 127.0.0.1 that does what the request tells it to.
 
-The last message of a request may be a JSON object, its script: ``{"do": "stall", "tag": "t1", "chunks": 2}``. Anything
+The last message of a request may be a JSON object, its script: ``{"do": "stall", "tag": "t1", "chunks": 2}``; so may
+``metadata.script``, beside a question in words. What a help desk is asked (`desk.py`) is answered as it would; anything
 else is answered as it is. ``GET /stats`` counts calls, connections and hang-ups, in all and for each tag; ``GET
 /last/TAG`` gives the tag's last request; ``POST /gate/NAME`` opens a gate that scripts wait at.
 
@@ -15,6 +16,8 @@ import socket
 import struct
 import time
 from typing import Any
+
+from desk import answer_to
 
 Json = dict[str, Any]
 _CREATED = 1_700_000_000
@@ -189,8 +192,9 @@ class Part:
 
     @property
     def text(self) -> str:
-        said = self.script.get("say", "") if self.script else str(self.request["messages"][-1]["content"])[:200]
-        return str(self.script.get("text", f"answer {self.number} to {said}"))
+        asked = str(self.request["messages"][-1]["content"])[:200]
+        said = self.script.get("say", "") if self.script else asked
+        return str(self.script.get("text") or answer_to(asked) or f"answer {self.number} to {said}")
 
     @property
     def words(self) -> list[str]:
@@ -248,6 +252,9 @@ class Part:
 def script_of(request: Json) -> Json:
     """Return the script in the last message, or in the input, an empty one where there is none."""
     content = request["messages"][-1].get("content") if "messages" in request else request.get("input")
+    beside = (request.get("metadata") or {}).get("script")
+    if beside is not None:
+        content = beside
     if isinstance(content, str) and content.startswith("{"):
         script = json.loads(content)
         assert isinstance(script, dict)
