@@ -170,7 +170,7 @@ class Gateway(Process):
         log = folder / f"gateway-{len(list(folder.glob('*.log')))}.log"
         super().__init__(command, log, **environ)
         try:
-            self.port = self.announced(r"http://127\.0\.0\.1:(\d+)")
+            self.port = self.announced(r"listening on http://127\.0\.0\.1:(\d+)")
             self.url = f"http://127.0.0.1:{self.port}"
             self.base_url = f"{self.url}/v1"
             until(self._healthy, START_S)

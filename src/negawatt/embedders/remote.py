@@ -164,7 +164,8 @@ def _positive(query: Mapping[str, str], name: str, default: float | None, where:
     except ValueError:
         value = math.nan
     if not 0 < value < 1e6 or (name == "dimensions" and value != int(value)):
-        raise ConfigError(f"{where}: needs {name}=N, a number above 0, got {text!r}", param=where)
+        got = "" if text is None else f", got {text!r}"
+        raise ConfigError(f"{where}: needs {name}=N, a number above 0{got}", param=where)
     return value
 
 
