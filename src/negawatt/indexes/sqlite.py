@@ -92,7 +92,7 @@ class SqliteIndex:
         self._putting: dict[str, int] = {}  # how many are being put into a scope
         self._used: dict[str, float] = {}  # last use, not yet written
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="negawatt-index")
-        with failing_as_store_error():
+        with failing_as_store_error(path):
             self._write = _open_or_set_aside(path)
             self._read = _connect(path)
         try:
@@ -336,7 +336,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.executescript(_SCHEMA + CASE_SCHEMA)
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
+            raise sqlite3.DatabaseError(" ".join(problem.split()))
     except BaseException:
         connection.close()
         raise
@@ -344,9 +344,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def failing_as_store_error() -> Iterator[None]:
-    """Raise what SQLite raises as `StoreError`."""
+def failing_as_store_error(path: Path | None = None) -> Iterator[None]:
+    """Raise what SQLite raises as `StoreError`, which names *path* where one is given."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"the SQLite index failed: {error}") from error
+        name = "" if path is None else f" {path}"
+        raise StoreError(f"the SQLite index{name} failed: {error}") from error

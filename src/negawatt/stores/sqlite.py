@@ -78,7 +78,7 @@ class SqliteStore:
         self._max_bytes = max_bytes
         self._used: dict[str, float] = {}  # last use, not yet written
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="negawatt-store")
-        with _failing_as_store_error():
+        with _failing_as_store_error(path):
             try:
                 self._write = _open(path)
             except sqlite3.DatabaseError as error:
@@ -209,7 +209,7 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.executescript(_SCHEMA)
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
+            raise sqlite3.DatabaseError(" ".join(problem.split()))
     except BaseException:
         connection.close()
         raise
@@ -217,8 +217,10 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _failing_as_store_error() -> Iterator[None]:
+def _failing_as_store_error(path: Path | None = None) -> Iterator[None]:
+    """Raise what SQLite raises as `StoreError`, which names *path* where one is given."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"the SQLite store failed: {error}") from error
+        name = "" if path is None else f" {path}"
+        raise StoreError(f"the SQLite store{name} failed: {error}") from error
