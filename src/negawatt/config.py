@@ -247,14 +247,24 @@ def load_config(path: Path | None = None, *, environ: Mapping[str, str] = os.env
 
 def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
     """Return *data* as a `Config`. Raises `ConfigError`: ``source: path.of.field: what was expected``."""
+    _name_entries(data, source)
     config = convert(data, Config, source)
     problems = _Problems(config, source)
     problems.check()
     return config
 
 
-def convert(data: object, kind: type[_T], source: str) -> _T:
-    """Return *data* as *kind*. Raises `ConfigError` that names *source* and the path of the bad value."""
+def _name_entries(data: Mapping[str, Any], source: str) -> None:
+    """Raise `ConfigError` for a bad entry of a table whose keys are names, which alone says whose entry it is."""
+    cache = data.get("cache")
+    layers = cache.get("layers") if isinstance(cache, dict) else None
+    for path, table, kind in (("classes", data.get("classes"), RequestClass), ("cache.layers", layers, LayerRules)):
+        for name, entry in table.items() if isinstance(table, dict) else ():
+            convert(entry, kind, source, f"{path}.{name}")
+
+
+def convert(data: object, kind: type[_T], source: str, path: str = "") -> _T:
+    """Return *data*, which stands at *path*, as *kind*. Raises `ConfigError` that names *source* and the bad value."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
@@ -266,6 +276,7 @@ def convert(data: object, kind: type[_T], source: str) -> _T:
         missing = re.search(r"missing required field `(.+)`", what)
         if missing:
             where, what = f"{where}.{missing[1]}".removeprefix("."), "this field is required"
+        where = ".".join(filter(None, (path, where)))
         raise ConfigError(f"{source}: {where or 'top level'}: {what.replace('`', '')}", param=where) from error
 
 
@@ -295,6 +306,10 @@ class _Problems:
             if not _LAYER.fullmatch(name) or name in ("embeddings", "rerank"):
                 what = "a layer's name has letters, digits, _, . and -, 64 at most; embeddings and rerank are taken"
                 self._refuse(f"cache.layers.{name[:80]}", what)
+        semantic = config.levers.semantic_cache
+        if semantic.same_answer < semantic.other_answer:
+            what = f"expected a similarity of at least other_answer, which is {semantic.other_answer:g}"
+            self._refuse("levers.semantic_cache.same_answer", what)
         for name, request_class in config.classes.items():
             for lever in request_class.levers:
                 if lever not in LEVER_NAMES:

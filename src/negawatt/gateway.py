@@ -52,7 +52,7 @@ from negawatt.providers.counter import Counter
 from negawatt.recall.compare import Judge
 from negawatt.recall.learner import Learner
 from negawatt.recall.policy import CachePolicy
-from negawatt.recalling import Recall, open_recall, recalls
+from negawatt.recalling import Recall, judges, open_recall, recalls
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.stores import Store
@@ -242,7 +242,7 @@ class Gateway:
             settings, classes, cases=recall.index.cases, clock=self.clock, rng=self._rng, alert=self.telemetry.alert,
             spawn=self.background.spawn,
         )  # fmt: skip
-        targets = () if settings.judge is None else self.catalogue.targets(settings.judge)
+        targets = judges(self.config, self.catalogue)
 
         def judge_of(call: Call) -> Judge | None:
             return self._asides.judge(call, targets, bottom) if targets else None

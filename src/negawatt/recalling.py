@@ -9,14 +9,16 @@ from pathlib import Path
 
 import msgspec
 
+from negawatt.call import Target
+from negawatt.catalogue import Catalogue
 from negawatt.clock import Clock
 from negawatt.config import Config
 from negawatt.embedders import Embedder
 from negawatt.embedders.opening import open_embedder
-from negawatt.errors import EmbedderError, StoreError
+from negawatt.errors import ConfigError, EmbedderError, StoreError
 from negawatt.indexes import Index
-from negawatt.indexes.opening import check_file
-from negawatt.providers.transport import Target, Timeouts, Transport, Upload, open_transport
+from negawatt.indexes.opening import check_place
+from negawatt.providers import transport
 from negawatt.recall.curated import Curated, load_curated
 from negawatt.registry import INDEXES, check_url, open_backend
 
@@ -35,13 +37,13 @@ class Carrier:
     """Carries requests to an embedder that is elsewhere (`negawatt.embedders.remote.Post`); opened when first used."""
 
     def __init__(self) -> None:
-        self._transport: Transport | None = None
+        self._transport: transport.Transport | None = None
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
         if self._transport is None:
-            self._transport = open_transport("httptools")
-        timeouts = Timeouts(connect_s=timeout_s, first_byte_s=timeout_s, idle_s=timeout_s)
-        upload = Upload(Target.parse(url), body, "POST", tuple(headers.items()))
+            self._transport = transport.open_transport("httptools")
+        timeouts = transport.Timeouts(connect_s=timeout_s, first_byte_s=timeout_s, idle_s=timeout_s)
+        upload = transport.Upload(transport.Target.parse(url), body, "POST", tuple(headers.items()))
         download = await self._transport.send(upload, timeout=timeouts)
         try:
             return download.status, await download.read()
@@ -61,17 +63,28 @@ def recalls(config: Config) -> bool:
     )
 
 
+def judges(config: Config, catalogue: Catalogue) -> tuple[Target, ...]:
+    """Return where the judge's model leads; nowhere without a judge. Raises `ConfigError` when nobody serves it."""
+    judge, where = config.levers.semantic_cache.judge, "levers.semantic_cache.judge"
+    found = () if judge is None else catalogue.targets(judge)
+    if judge is not None and not found:
+        known = ", ".join(catalogue.names()[:20]) or "none"
+        raise ConfigError(f"{where}: no provider here serves {judge!r}; known: {known}", param=where)
+    return found
+
+
 async def check_recall(config: Config) -> None:
     """Raise `ConfigError` for what would keep it from opening; nothing is made, and nothing moved."""
     settings = config.recall
+    judges(config, Catalogue(config))
     if settings.curated is not None:
         load_curated(Path(settings.curated))
     carrier = Carrier()
     embedder = open_embedder(settings.embedder, "recall.embedder", post=carrier)
     try:
         url = check_url(INDEXES, "negawatt.indexes", settings.index, "recall.index")
-        if url.scheme == "sqlite":
-            check_file(Path(url.path), model=embedder.id, dimensions=embedder.dimensions)
+        if url.scheme in ("memory", "sqlite"):
+            check_place(url, "recall.index", model=embedder.id, dimensions=embedder.dimensions)
     finally:
         await embedder.close()
         await carrier.close()

@@ -56,6 +56,13 @@ class Url(msgspec.Struct, frozen=True):
             raise ConfigError(f"{where}: {text!r} needs three slashes before a path: {scheme}:///file", param=where)
         return cls(text, scheme, unquote(rest.removeprefix("//")), dict(parse_qsl(query)))
 
+    def only(self, *names: str, where: str) -> None:
+        """Raise `ConfigError` for an option that is none of *names*: it would be ignored, and nobody would know."""
+        unknown = sorted(set(self.query) - set(names))
+        if unknown:
+            known = ", ".join(names) or "none"
+            raise ConfigError(f"{where}: unknown option {unknown[0]!r}; known: {known}", param=where)
+
     def bytes(self, name: str, default: int, where: str) -> int:
         """Return the number of bytes under *name* of the query. Raises `ConfigError`."""
         text = self.query.get(name)
@@ -91,6 +98,8 @@ def check_url(table: Mapping[str, str], group: str, text: str, where: str) -> Ur
         raise _unknown(table, url, where)
     if url.scheme == "sqlite":
         _file(url, where)
+    if group == "negawatt.stores" and url.scheme in ("memory", "sqlite"):
+        _most(url, 0, where)
     return url
 
 
@@ -102,13 +111,18 @@ def _unknown(table: Mapping[str, str], url: Url, where: str) -> ConfigError:
 def memory_store(url: Url, where: str, clock: Clock) -> Any:
     from negawatt.stores.memory import MemoryStore
 
-    return MemoryStore(clock, url.bytes("max_bytes", 256 * 2**20, where))
+    return MemoryStore(clock, _most(url, 256 * 2**20, where))
 
 
 def sqlite_store(url: Url, where: str, clock: Clock) -> Any:
     from negawatt.stores.sqlite import SqliteStore
 
-    return SqliteStore(_file(url, where), clock, url.bytes("max_bytes", 2**30, where))
+    return SqliteStore(_file(url, where), clock, _most(url, 2**30, where))
+
+
+def _most(url: Url, default: int, where: str) -> int:
+    url.only("max_bytes", where=where)
+    return url.bytes("max_bytes", default, where)
 
 
 def memory_ledger(_: Url, __: str, ___: Clock) -> Any:

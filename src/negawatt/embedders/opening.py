@@ -38,7 +38,9 @@ def open_embedder(text: str, where: str, *, threads: bool = True, post: Post | N
     """
     scheme, colon, rest = text.partition(":")
     opener = _OPENERS.get(scheme)
-    if not colon or opener is None:
+    if opener is not None and not colon:
+        raise ConfigError(f"{where}: {text!r} is not a URL; did you mean {text + ':'!r}?", param=where)
+    if opener is None:
         raise ConfigError(f"{where}: no embedder for {text!r}; known: {', '.join(_OPENERS)}", param=where)
     return opener(rest, where, threads, post, scheme)
 

@@ -13,21 +13,22 @@ from negawatt.indexes import Index
 class Url(Protocol):
     """What is needed of `negawatt.registry.Url`."""
 
-    text: str
-    path: str
-    query: dict[str, str]
-
+    @property
+    def text(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> dict[str, str]: ...
     def bytes(self, name: str, default: int, where: str) -> int: ...
+    def only(self, *names: str, where: str) -> None: ...
 
 
 def open_memory(url: Url, where: str, clock: Clock, *, model: str, dimensions: int) -> Index:
     """``memory:?max_entries=100000&max_bytes=1GiB``"""
     from negawatt.indexes.memory import MemoryIndex
 
-    return MemoryIndex(
-        clock, model=model, dimensions=dimensions, max_entries=count_of(url, "max_entries", 100_000, where),
-        max_bytes=url.bytes("max_bytes", 2**30, where),
-    )  # fmt: skip
+    max_entries, max_bytes = _most(url, where)
+    return MemoryIndex(clock, model=model, dimensions=dimensions, max_entries=max_entries, max_bytes=max_bytes)
 
 
 def open_sqlite(url: Url, where: str, clock: Clock, *, model: str, dimensions: int) -> Index:
@@ -39,20 +40,20 @@ def open_sqlite(url: Url, where: str, clock: Clock, *, model: str, dimensions: i
     path = Path(url.path)
     if not path.parent.is_dir():
         raise ConfigError(f"{where}: there is no folder {path.parent}", param=where)
-    return SqliteIndex(
-        path, clock, model=model, dimensions=dimensions, max_entries=count_of(url, "max_entries", 100_000, where),
-        max_bytes=url.bytes("max_bytes", 2**30, where),
-    )  # fmt: skip
+    max_entries, max_bytes = _most(url, where)
+    return SqliteIndex(path, clock, model=model, dimensions=dimensions, max_entries=max_entries, max_bytes=max_bytes)
 
 
-def check_file(path: Path, *, model: str, dimensions: int) -> None:
-    """Raise `IndexMismatch` when the SQLite index at *path* is there and was made for another model."""
+def check_place(url: Url, where: str, *, model: str, dimensions: int) -> None:
+    """Raise `ConfigError` for bad options, and `IndexMismatch` when there is a file already, made for another model."""
     import sqlite3
     from contextlib import closing
 
     from negawatt.indexes.checks import check_model
 
-    if not path.exists():
+    _most(url, where)
+    path = Path(url.path)
+    if not url.path or not path.exists():
         return
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as file:
@@ -61,6 +62,12 @@ def check_file(path: Path, *, model: str, dimensions: int) -> None:
         return  # it is set aside at the start, or filled
     if "model" in had:
         check_model(str(path), (had["model"], int(had["dimensions"])), (model, dimensions))
+
+
+def _most(url: Url, where: str) -> tuple[int, int]:
+    """Return how many entries, and how many bytes, the index may hold."""
+    url.only("max_entries", "max_bytes", where=where)
+    return count_of(url, "max_entries", 100_000, where), url.bytes("max_bytes", 2**30, where)
 
 
 def count_of(url: Url, name: str, default: int, where: str) -> int:

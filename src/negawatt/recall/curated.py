@@ -90,7 +90,9 @@ def load_curated(path: Path) -> tuple[Answer, ...]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", param="recall.curated") from error
+        raise ConfigError(
+            f"recall.curated: {path}: cannot be read: {error.strerror}", param="recall.curated"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", param="recall.curated") from error
     entries = convert(data, _File, str(path)).answer
