@@ -630,6 +630,26 @@ async def test_an_endpoint_that_is_silent_or_away_is_an_error():
     assert calls == ["silent", "away", "reset"]
 
 
+async def test_a_silent_endpoint_is_left_alone_for_a_while():
+    """Calls after the one that waited for it do not wait; then it is asked again."""
+    asked = 0
+
+    async def post(url: str, body: bytes, *_: Any) -> tuple[int, bytes]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await asyncio.sleep(30)
+        return vectors(url, json.loads(body))
+
+    remote_one = Remote(Endpoint.parse(f"http://host/v1?model=m&dimensions={DIMENSIONS}&timeout_s=0.01", "here"), post)
+    for said in ("no answer within 0.01 s", "left alone for a while"):
+        with pytest.raises(EmbedderError, match=said):
+            await remote_one.embed(["x"])
+    assert asked == 1
+    remote_one._rests_until -= 5
+    assert (await remote_one.embed(["x"])).shape == (1, DIMENSIONS)
+
+
 async def test_what_an_endpoint_is_asked(monkeypatch):
     """The model, the texts, the key from its variable; a text of no characters becomes a space."""
     monkeypatch.setenv("EMBEDDING_KEY", "secret")

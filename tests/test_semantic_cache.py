@@ -208,6 +208,17 @@ async def test_what_is_down_makes_misses(part: str):
 
 
 @virtual
+async def test_a_probe_counts_nothing(monkeypatch: pytest.MonkeyPatch):
+    """Probes come every few seconds, and counting a million entries would hold up every call."""
+    async with recalling() as w:
+        for part in (w.gateway.store, w.gateway.recall.index):
+            monkeypatch.setattr(part, "stats", None)
+        assert set((await w.gateway.checks()).values()) == {None}
+        monkeypatch.setattr(w.gateway.store, "get", Broken(StoreError("no route")).get)
+        assert (await w.gateway.checks())["store"] == "no route"
+
+
+@virtual
 async def test_a_poisoned_entry_is_not_served():
     """Another protocol, a longer answer than is allowed, half an answer: asked upstream instead."""
     from recalls import lever_of

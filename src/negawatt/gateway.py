@@ -64,6 +64,7 @@ from negawatt.wire.wires import WIRES
 
 log = logging.getLogger(__name__)
 
+_NO_KEY = "negawatt-ready"  # nothing is ever under it
 _MODELS_S = 60.0
 _MODELS_TIMEOUT_S = 3.0
 SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache")
@@ -295,16 +296,16 @@ class Gateway:
         return self._models[1]
 
     async def checks(self) -> dict[str, str | None]:
-        """Return what the gateway needs to work, each with its problem or None."""
+        """Return what the gateway needs to work, each with its problem or None: cheap, for probes come often."""
         try:
-            await self.store.stats()
+            await self.store.get(_NO_KEY)
             store = None
         except StoreError as error:
             store = error.message
         index = None
         if self.recall is not None:
             try:
-                await self.recall.index.stats()
+                await self.recall.index.get(_NO_KEY)
             except StoreError as error:
                 index = error.message
         lost = self.ledger.lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +180,22 @@ def test_an_endpoint_that_is_down_makes_misses(
             again.stop()
     finally:
         gateway.stop()
+
+
+def test_a_silent_endpoint_is_waited_for_once(upstream: Upstream, tmp_path: Path, task: str) -> None:
+    """It takes connections and never answers: the first call waits as long as is allowed, those after it do not."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1?model=m&dimensions=24&timeout_s=0.5"
+        gateway = opened(tmp_path, curating(tmp_path, upstream, url))  # to start it, it was asked
+        try:
+            until(lambda: said(client(gateway), "Is it awake?")[0] == "exact")
+            for number in range(5):
+                assert said(client(gateway, task), f"{HOURS} {number}")[0] == "miss"
+            reasons = [decided(row)[0]["reason"] for row in gateway.settled_rows(task, 5)]
+            assert any("left alone for a while, for it was silent" in reason for reason in reasons)
+            assert all(reason.startswith("the embedder failed") for reason in reasons)
+        finally:
+            gateway.stop()
 
 
 def test_an_endpoint_may_come_after_the_gateway(upstream: Upstream, embedder: Embedder, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Embedders over HTTP: endpoints in the form of OpenAI's ``/v1/embeddings``, and text-embeddings-inference.
 
 How bytes get there is not this room's business: the constructor takes a `Post`. Nothing is tried twice; whatever goes
-wrong is an `EmbedderError` that names the endpoint, and on the path of a request a miss.
+wrong is an `EmbedderError` that names the endpoint, and on the path of a request a miss. One that was silent is left
+alone for a while: every request would wait for it in vain.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 import orjson
 
-from negawatt.errors import ConfigError, EmbedderError, NegawattError
+from negawatt.errors import ConfigError, EmbedderError, NegawattError, UpstreamTimeout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Post = Callable[[str, bytes, Mapping[str, str], float], Awaitable[tuple[int, bytes]]]
 
 _TIMEOUT_S = 10.0
+_REST_S = 5.0
 _KNOWN = ("model", "dimensions", "key_env", "timeout_s")
 _MOST_SHOWN = 200  # characters of what an endpoint says about an error
 
@@ -49,6 +51,7 @@ class Remote:
         self.dimensions = endpoint.dimensions
         self._endpoint = endpoint
         self._post = post
+        self._rests_until = 0.0  # by the loop's clock
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one row of length 1 for each of *texts*. Raises `EmbedderError`, which names the endpoint."""
@@ -66,13 +69,16 @@ class Remote:
         return len(text) // 4 + 2
 
     async def _answer(self, texts: Sequence[str]) -> bytes:
-        endpoint = self._endpoint
+        endpoint, clock = self._endpoint, asyncio.get_running_loop()
+        if clock.time() < self._rests_until:
+            raise self._error("left alone for a while, for it was silent")
         # Both kinds of endpoints refuse a text of no characters.
         body = orjson.dumps(endpoint.dialect.asked(endpoint.model, [text or " " for text in texts]))
         try:
             async with asyncio.timeout(endpoint.timeout_s):
                 status, answer = await self._post(endpoint.url, body, endpoint.headers, endpoint.timeout_s)
-        except TimeoutError as error:
+        except (TimeoutError, UpstreamTimeout) as error:
+            self._rests_until = clock.time() + _REST_S
             raise self._error(f"no answer within {endpoint.timeout_s:g} s") from error
         except (NegawattError, OSError) as error:
             raise self._error(str(error) or type(error).__name__) from error
