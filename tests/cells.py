@@ -213,7 +213,7 @@ def teller(told: Any) -> int:
 
 @dataclass
 class Tally:
-    """What the matrix came to. *pairs*: a cell that asked, and one whose answer lay there and must not come."""
+    """What the matrix came to. *pairs*: of each time that a cell asked, the strangers whose answers lay there."""
 
     cells: list[Cell]
     pairs: int = 0
