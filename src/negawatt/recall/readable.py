@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 
-from negawatt.recall.guards import language_of
+from negawatt.recall.reading import language_of
 
 _MOST_FOREIGN = 0.05  # of the letters: names have some
 _LOOKED_AT = 2000  # characters

@@ -17,24 +17,42 @@ class Pair(msgspec.Struct, frozen=True):
     other: frozenset[str]
 
 
+class Prefix(msgspec.Struct, frozen=True):
+    """A beginning that turns a word into its opposite."""
+
+    prefix: str
+    least: int  # letters after it
+    endings: tuple[str, ...]
+    but: frozenset[str]
+
+
 class Words(msgspec.Struct, frozen=True):
     """All lists."""
 
     negations: frozenset[str]
     no_negations: tuple[str, ...]
+    inverted: frozenset[str]  # auxiliaries that ask a question rather than deny, before one of *asked*
+    asked: frozenset[str]
+    failing: tuple[str, ...]  # phrases that say "not"
+    ceasing: frozenset[str]  # words that deny a verb in -ing
     carriers: frozenset[str]  # small words between a negation and what it denies
     antonyms: tuple[Pair, ...]
+    prefixes: tuple[Prefix, ...]
     comparatives: tuple[Pair, ...]
     opposed: frozenset[str]  # every word of the antonyms
     compared: frozenset[str]  # and of the comparatives
     numbers: dict[str, float]
+    perhaps: dict[str, float]  # words that may stand for a number
+    ordinals: dict[str, float]
+    doubtful: dict[str, frozenset[str]]  # ordinals that are one only after these words
     multipliers: dict[str, float]
     units: dict[str, tuple[str, float]]  # to dimension, and how many of its first unit
-    dates: frozenset[str]
+    dates: dict[str, str]  # to the full name
     relative: frozenset[str]
     spans: frozenset[str]
     languages: dict[str, frozenset[str]]
     ordinary: frozenset[str]
+    headline: frozenset[str]  # small words that have a capital letter in headlines only
 
 
 @cache
@@ -45,21 +63,30 @@ def words() -> Words:
     return Words(
         negations=frozenset(data["negations"]),
         no_negations=tuple(data["no_negations"]),
+        inverted=frozenset(data["questions"]["inverted"]),
+        asked=frozenset(data["questions"]["asked"]),
+        failing=tuple(data["failing"]),
+        ceasing=frozenset(data["ceasing"]),
         carriers=frozenset(data["carriers"]),
         antonyms=antonyms,
+        prefixes=msgspec.convert(tuple(data["prefixes"]), tuple[Prefix, ...]),
         comparatives=comparatives,
         opposed=frozenset().union(*(pair.one | pair.other for pair in antonyms)),
         compared=frozenset().union(*(pair.one | pair.other for pair in comparatives)),
         numbers={name: float(value) for name, value in data["numbers"].items()},
+        perhaps={name: float(value) for name, value in data["perhaps"].items()},
+        ordinals={name: float(value) for name, value in data["ordinals"].items()},
+        doubtful={name: frozenset(before) for name, before in data["doubtful"].items()},
         multipliers={name: float(value) for name, value in data["multipliers"].items()},
         units={
             name: (dimension, float(size)) for dimension, table in data["units"].items() for name, size in table.items()
         },
-        dates=frozenset(data["dates"]["words"]),
+        dates={one: one for one in data["dates"]["words"]} | data["dates"]["short"],
         relative=frozenset(data["dates"]["relative"]),
         spans=frozenset(data["dates"]["spans"]),
         languages={name: frozenset(known) for name, known in data["languages"].items()},
         ordinary=frozenset(data["names"]["ordinary"]),
+        headline=frozenset(data["names"]["headline"]),
     )
 
 
