@@ -53,19 +53,18 @@ def spelled(text: str) -> str:
 def quantities(text: str) -> Quantities:
     """Return the amounts in *text*, which is case-folded and `spelled`."""
     taken = _Taken()
-    text = _SPACED.sub(lambda m: re.sub(r"\s", "", m[0]), text.replace("per cent", "percent"))
-    text = _CLOCK.sub(taken.clock, text)
-    text = _PARTS.sub(taken.parts, text)
-    for match in _SUM.finditer(text):
-        taken.numbers.add(re.sub(r"\s", "", match[0]).rstrip(".,"))
-    rest: list[str] = []
-    at = 0
-    for match in _NUMBER.finditer(text):
-        if match.start() < at:
-            continue
-        rest.append(text[at : match.start()])
-        at = taken.digits(match, text)
-    rest.append(text[at:])
+    text = text.replace("per cent", "percent")
+    rest = [text]
+    if any(map(str.isdigit, text)):
+        text = _SPACED.sub(lambda m: re.sub(r"\s", "", m[0]), text)
+        text = _PARTS.sub(taken.parts, _CLOCK.sub(taken.clock, text))
+        taken.numbers.update(re.sub(r"\s", "", match[0]).rstrip(".,") for match in _SUM.finditer(text))
+        rest, at = [], 0
+        for match in _NUMBER.finditer(text):
+            if match.start() >= at:
+                rest.append(text[at : match.start()])
+                at = taken.digits(match, text)
+        rest.append(text[at:])
     taken.written(_TOKEN.findall(" ; ".join(rest)))
     return Quantities(
         frozenset(taken.numbers), frozenset(taken.units), frozenset(taken.perhaps), frozenset(taken.ordinals)

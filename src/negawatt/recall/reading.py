@@ -45,7 +45,7 @@ _SAID = re.compile(r"[^\W\d_]+|[.!?;\n]")
 _STOPS = str.maketrans("!?;\n", "....")
 _WRITTEN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _ALNUM = re.compile(r"[^\W_]+")
-_SENTENCE = re.compile(r"(?:\A|[.!?:;\n]|[-*•]\s)[^\w.!?:;\n]*\Z")
+_SENTENCE = re.compile(r"(?:\A|[.!?:;\n]|[-*•]\s)[^\w.!?:;\n]*")
 _A = r"(?:(?:the|a|an|my|our|your|some|any) )?"
 _FROM_TO = re.compile(rf"\bfrom {_A}(\S+) (?:\S+ ){{0,3}}?(?:in|on)?to {_A}(\S+)")
 _CONVERT = re.compile(
@@ -101,8 +101,10 @@ def _read(text: str) -> Reading:
     code, prose = _code(text)
     inline = {" ".join(one.split()) for one in _INLINE.findall(prose)}
     prose = _VERSION.sub("version ", _INLINE.sub(" ", prose))
-    exact = inline | {one.rstrip(".,;:!?)").casefold() for one in _EXACT.findall(prose)}
-    prose = _EXACT.sub(" ", prose)
+    addresses = _EXACT.findall(prose)
+    exact = inline | {one.rstrip(".,;:!?)").casefold() for one in addresses}
+    if addresses:
+        prose = _EXACT.sub(" ", prose)
     exact |= {" ".join("".join(one).split()).casefold() for one in _QUOTED.findall(prose)}
     plain = spelled(_INTERJECTION.sub(" ", prose).casefold())
     flat = _APOSTROPHE.sub("", plain)
@@ -213,7 +215,9 @@ def _codes(prose: str) -> frozenset[str]:
 
 
 def _pieces(told: list[str]) -> frozenset[str]:
-    found = set()
+    found: set[str] = set()
+    if all(map(str.isalpha, told)):
+        return frozenset()
     for many in (1, 2, 3):
         for i in range(len(told) - many + 1):
             piece = "".join(told[i : i + many])
@@ -226,7 +230,8 @@ def _names(prose: str) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
     """Return the words with a capital letter that begin no sentence, case-folded; and those that follow each other."""
     lists = words()
     found = list(_WRITTEN.finditer(prose))
-    inner = {m for m in found if not _SENTENCE.search(prose[max(0, m.start() - 8) : m.start()])}
+    starts = {m.end() for m in _SENTENCE.finditer(prose)}
+    inner = [m for m in found if m.start() not in starts]
     capital = [m for m in inner if m[0][0].isupper()]
     shouted = len(capital) > max(2, 0.75 * len(inner))
     if not capital or shouted or any(m[0][1:].islower() and m[0].casefold() in lists.headline for m in capital):
@@ -243,7 +248,7 @@ def _names(prose: str) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
         end = match.end()
         if len(run) > 1:
             runs.add(tuple(run))
-        if match in inner and not _nameless(name):
+        if match.start() not in starts and not _nameless(name):
             names.add(name)
     return frozenset(names), frozenset(runs)
 
