@@ -115,7 +115,10 @@ def _learned(config: Config) -> list[dict[str, Any]]:
 
 
 def _row(config: Config, name: tuple[str, str], cases: list[Case]) -> dict[str, Any]:
+    from negawatt.recall.learner import since_drift
+
     rule = _rule(config, name[0])
+    cases = since_drift(cases)[1]
     rule.replay(cases)
     estimate = rule.estimate() if name[1] == "learned" else _judged(cases)
     return {

@@ -96,7 +96,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     request_class: str
     tenant: str
     tier: str  # "learned" or "curated"
-    action: str  # "served", "explored" or "missed"
+    action: str  # "served", "explored" or "missed"; "forgot": what came before it counts no more
     features: tuple[float, ...]  # none: there was no candidate
     risk: float | None = None  # of being wrong, as the rule saw it at the time; None before it knew anything
     propensity: float | None = None

@@ -1,15 +1,17 @@
 """The acceptance rules of all classes, and the cases that they learn from.
 
 The cases are the truth: a rule is what follows from the cases of its class and tier. So a restart loses nothing,
-replicas on one index learn from each other, and a person's word, given in another process, is heard.
+replicas on one index learn from each other, and a person's word, given in another process, is heard. Where a rule has
+found that the world has changed, that is written down among the cases too, and what came before counts for nobody.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
 
 from negawatt.call import Call
 from negawatt.clock import Clock
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LEARNED = "learned"
 CURATED = "curated"
+FORGOT = "forgot"  # action of the case that says: what came before it is forgotten
 _REMEMBERED = 20_000  # cases of one class and tier
 _RELOAD_S = 60.0
 
@@ -51,7 +54,7 @@ class Learner:
         self._spawn = spawn
         self._rules: dict[tuple[str, str], AcceptanceRule] = {}
         self._read_at: dict[tuple[str, str], float] = {}
-        self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._forgot: dict[tuple[str, str], str | None] = {}  # the newest case that said so
 
     async def remember(self) -> None:
         """Read what was learned of every class, so that it is known, and shown, before the first call."""
@@ -95,14 +98,23 @@ class Learner:
         except StoreError as error:
             log.warning("what the semantic cache learned of class %s could not be read: %s", name[0], error.message)
             return
-        if len(cases) >= rule.requests or any(case.basis == "human" for case in cases):
+        forgot, cases = since_drift(cases)
+        news = forgot != self._forgot.get(name) or any(case.basis == "human" for case in cases)
+        if news or len(cases) >= rule.requests:
+            self._forgot[name] = forgot
             rule.replay(cases)
 
     async def record(self, case: Case) -> None:
         """Keep *case*, and learn from it if somebody has compared."""
+        drift = None
         if case.wrong is not None and case.features:
             rule = await self.rule(case.request_class, case.tier)
             if rule.learn(case.id, case.features, risk=case.risk, wrong=case.wrong):
+                drift = msgspec.structs.replace(
+                    case, id=f"{case.id}-drift", action=FORGOT, features=(), risk=None, propensity=None, wrong=None,
+                    basis=None, review=False, question="", matched="", answer="", fresh=None,
+                )  # fmt: skip
+                self._forgot[case.request_class, case.tier] = drift.id
                 self._alert(
                     "semantic_cache_drift", case.request_class,
                     f"too many guesses of class {case.request_class} turned out wrong: what was learned is forgotten, "
@@ -110,6 +122,8 @@ class Learner:
                 )  # fmt: skip
         try:
             await self._cases.add(case)
+            if drift is not None:
+                await self._cases.add(drift)
         except StoreError as error:
             log.warning("a case of the semantic cache was not kept: %s", error.message)
 
@@ -119,3 +133,11 @@ class Learner:
     def estimates(self) -> dict[tuple[str, str], tuple[float, Estimate | None, int]]:
         """Return of each rule its budget, the estimated share of wrong hits, and how often it found a drift."""
         return {name: (rule.delta, rule.estimate(), rule.drifts) for name, rule in sorted(self._rules.items())}
+
+
+def since_drift(cases: list[Case]) -> tuple[str | None, list[Case]]:
+    """Return the id of the newest of *cases* that says that what came before is forgotten, and the cases after it."""
+    for i in range(len(cases) - 1, -1, -1):
+        if cases[i].action == FORGOT:
+            return cases[i].id, cases[i + 1 :]
+    return None, cases
