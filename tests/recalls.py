@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 from worlds import Fake, World, settled, world
 
 from negawatt.embedders.batching import Batching
 from negawatt.embedders.hashing import Hashing
+from negawatt.errors import EmbedderError
 from negawatt.indexes import Case, Neighbour
 from negawatt.levers.semantic_cache import SemanticCache
 from negawatt.recall.features import candidate_of
@@ -37,6 +39,31 @@ class Bold:
 
     def estimate(self) -> None:
         return None
+
+
+class Angles:
+    """An embedder that is told where each text lies, by its first word: its vector at so many degrees."""
+
+    id, dimensions, learned = "angles", 2, True
+
+    def __init__(self, **degrees: float) -> None:
+        self.degrees = degrees
+        self.asked: list[str] = []
+
+    async def embed(self, texts: list[str]) -> Any:
+        self.asked += texts
+        radians = np.radians([self.degrees[text.split()[0]] for text in texts])
+        return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Down(Angles):
+    """One that fails."""
+
+    async def embed(self, texts: list[str]) -> Any:
+        raise EmbedderError("no route")
 
 
 SEMANTIC = {

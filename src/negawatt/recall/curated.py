@@ -106,7 +106,7 @@ class Curated:
     """Finds the curated answer to a question, or none where it is in doubt.
 
     The rule is fixed: the nearest question that is in scope is similar enough, its facts agree, and no other answer
-    is as near. Nothing is learned here, for there is nobody to ask: the team's word is the truth.
+    whose facts agree is as near. Nothing is learned here, for there is nobody to ask: the team's word is the truth.
     """
 
     def __init__(self, entries: Sequence[Answer], similarity: float) -> None:
@@ -152,7 +152,8 @@ class Curated:
                 doubt = doubt or f"{entry.id}: {wrong} differ"
                 continue
             for other in order[place + 1 :]:
-                if self._owners[other] != self._owners[best] and nearest - float(similarities[other]) < TIE:
+                near = self._owners[other] != self._owners[best] and nearest - float(similarities[other]) < TIE
+                if near and conflict(facts, self._readings[other]) is None:
                     return None, f"{entry.id} and {self._entries[self._owners[other]].id} tie"
             return Match(entry, nearest), None
         return None, doubt
