@@ -22,7 +22,8 @@ def unreadable(embedder_id: str, text: str) -> str | None:
     if language is not None and language not in known:
         return f"the embedder does not read {language}"
     letters = [c for c in text[:_LOOKED_AT] if c.isalpha()]
-    foreign = sum(not c.isascii() for c in letters)
+    last = "\u024f" if language in known else "\x7f"  # in an English sentence a name may have accents
+    foreign = sum(c > last for c in letters)
     if "english" in known and foreign > max(2, _MOST_FOREIGN * len(letters)):
         return "the embedder does not read these letters"
     return None
