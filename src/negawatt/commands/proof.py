@@ -133,6 +133,7 @@ def report(  # noqa: PLR0913
     from datetime import UTC, datetime
 
     from negawatt import __version__
+    from negawatt.commands.recall import learned_or_why_not
     from negawatt.gateway import open_accounts
     from negawatt.ledger.sqlite import read_rows
     from negawatt.proof.summary import LedgerView, ledger_series, summarise_ledger
@@ -141,6 +142,7 @@ def report(  # noqa: PLR0913
     path = ledger_file(ledger_path, config)
     rows = list(read_rows(path, moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")))
     carbon = open_accounts(config).carbon
+    learned, learned_note = learned_or_why_not(config)
     view = LedgerView(
         title=f"Ledger {path.name}",
         date=datetime.now(UTC).date().isoformat(),
@@ -148,6 +150,8 @@ def report(  # noqa: PLR0913
         grid={"zone": carbon.zone, "year": carbon.year, "source": carbon.source},
         versions={"negawatt": __version__},
         kinds={provider.name: provider.kind or provider.name for provider in config.providers},
+        learned=learned,
+        learned_note=learned_note,
     )
     _deliver(summarise_ledger(rows, view), ledger_series(rows), html, out, as_json)
 

@@ -24,7 +24,7 @@ from negawatt.errors import InputError
 if TYPE_CHECKING:
     from negawatt.config import Config
     from negawatt.indexes import Case, Index
-    from negawatt.recall.rule import AcceptanceRule
+    from negawatt.ledger.outcome import Outcome
 
 _T = TypeVar("_T")
 _WORDS = {"r": False, "right": False, "w": True, "wrong": True}
@@ -32,7 +32,7 @@ _WORDS = {"r": False, "right": False, "w": True, "wrong": True}
 
 @click.command()
 @click.option("--label", "labels", nargs=2, multiple=True, metavar="ID right|wrong", help="Judge one, without asking.")
-@click.option("--limit", default=20, show_default=True, help="The most cases to show.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The most cases to show.")
 @config_option
 @json_option
 def review(labels: tuple[tuple[str, str], ...], limit: int, config_path: Path | None, as_json: bool) -> None:
@@ -47,10 +47,9 @@ def review(labels: tuple[tuple[str, str], ...], limit: int, config_path: Path | 
             raise click.BadParameter(f"{word!r} is neither right nor wrong", param_hint="--label")
     config = load(config_path)
     if labels:
-        for id, word in labels:
-            found = with_index(config, lambda index, id=id, word=word: _label(index, id, word))  # type: ignore[misc]
-            if not found:
-                raise InputError(f"--label: there is no case {id}")
+        missing = with_index(config, lambda index: _label(index, labels))
+        if missing:
+            raise InputError(f"--label: there is no case {', '.join(missing)}")
         click.echo(f"{len(labels)} judged")
         return
     waiting = with_index(config, lambda index: index.cases.waiting(limit=limit))
@@ -66,7 +65,8 @@ def review(labels: tuple[tuple[str, str], ...], limit: int, config_path: Path | 
         if word == "q":
             break
         if word != "s":
-            with_index(config, lambda index, id=case.id, word=word: _label(index, id, word))  # type: ignore[misc]
+            judged = ((case.id, word),)
+            with_index(config, lambda index, judged=judged: _label(index, judged))  # type: ignore[misc]
 
 
 def _asked(case: Case) -> str:
@@ -79,8 +79,9 @@ def _asked(case: Case) -> str:
     return str(click.prompt("  right, wrong, skip or quit", type=click.Choice(["r", "w", "s", "q"]), default="s"))
 
 
-async def _label(index: Index, id: str, word: str) -> bool:
-    return await index.cases.label(id, wrong=_WORDS[word], basis="human")
+async def _label(index: Index, labels: tuple[tuple[str, str], ...]) -> list[str]:
+    """Write down a person's words; return the ids of which there is no case."""
+    return [id for id, word in labels if not await index.cases.label(id, wrong=_WORDS[word], basis="human")]
 
 
 @click.command()
@@ -88,8 +89,7 @@ async def _label(index: Index, id: str, word: str) -> bool:
 @json_option
 def learned(config_path: Path | None, as_json: bool) -> None:
     """Say what the semantic cache has learned: per class its budget, and the estimated share of wrong answers."""
-    config = load(config_path)
-    rows = _learned(config)
+    rows = learned_of(load(config_path))
     if as_json:
         import orjson
 
@@ -98,61 +98,32 @@ def learned(config_path: Path | None, as_json: bool) -> None:
     if not rows:
         click.echo("nothing yet")
     for row in rows:
-        share = row["wrong_share"]
-        told = "unknown" if share is None else f"{share[1]:.2%} [{share[0]:.2%}, {share[2]:.2%}]"
-        click.echo(
-            f"{row['class']} ({row['tier']}): wrong {told} of {row['requests']} requests, budget {row['budget']:.2%}; "
-            f"served {row['served']}, explored {row['explored']}, compared {row['compared']}, "
-            f"judged by people {row['human']}, answers up to a risk of {row['threshold']:.2%}"
-        )
+        click.echo(f"{row['class']} ({row['tier']}): {_wrong(row)}; {_evidence(row)}")
 
 
-def _learned(config: Config) -> list[dict[str, Any]]:
-    async def read(index: Index) -> list[tuple[tuple[str, str], list[Case]]]:
-        return [(name, await index.cases.recent(*name, limit=20_000)) for name in await index.cases.classes()]
+def learned_of(config: Config) -> list[dict[str, Any]]:
+    """Return what the semantic cache has learned (`negawatt.recall.state`). Raises `InputError` or `StoreError`."""
+    from negawatt.recall.state import learned_rows
 
-    return [_row(config, name, cases) for name, cases in with_index(config, read)]
-
-
-def _row(config: Config, name: tuple[str, str], cases: list[Case]) -> dict[str, Any]:
-    from negawatt.recall.learner import since_drift
-
-    rule = _rule(config, name[0])
-    cases = since_drift(cases)[1]
-    rule.replay(cases)
-    estimate = rule.estimate() if name[1] == "learned" else _judged(cases)
-    return {
-        "class": name[0],
-        "tier": name[1],
-        "budget": rule.delta,
-        "requests": rule.requests,
-        "wrong_share": None if estimate is None else [round(share, 6) for share in estimate[:3]],
-        "served": sum(case.action == "served" for case in cases),
-        "explored": sum(case.action == "explored" for case in cases),
-        "compared": sum(case.wrong is not None for case in cases),
-        "human": sum(case.basis == "human" for case in cases),
-        "threshold": round(rule.threshold, 6),
-    }
+    return with_index(config, lambda index: learned_rows(config, index.cases))
 
 
-def _judged(cases: list[Case]) -> tuple[float, float, float] | None:
-    """Return the share that people found wrong among what they looked at, with Wilson's interval; None for none."""
-    judged = [case.wrong for case in cases if case.basis == "human"]
-    if not judged:
-        return None
-    n, share, z = len(judged), sum(map(bool, judged)) / len(judged), 1.96
-    middle, spread = (share + z * z / (2 * n)), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return (middle - spread) / (1 + z * z / n), share, (middle + spread) / (1 + z * z / n)
+def _wrong(row: dict[str, Any]) -> str:
+    share = row["wrong_share"]
+    told = "unknown" if share is None else f"{share['mean']:.2%} [{share['low']:.2%}, {share['high']:.2%}]"
+    if row["tier"] == "curated":
+        return f"wrong {told} of {row['human']} judged by people"
+    return f"wrong {told} of {row['requests']} requests (estimated), budget {row['budget']:.2%}"
 
 
-def _rule(config: Config, request_class: str) -> AcceptanceRule:
-    import random
-
-    from negawatt.recall.rule import AcceptanceRule
-
-    settings, policy = config.levers.semantic_cache, config.classes.get(request_class)
-    delta = settings.max_error if policy is None or policy.max_error is None else policy.max_error
-    return AcceptanceRule(delta=delta, alpha=settings.alpha, explore=settings.explore, rng=random.Random(0))
+def _evidence(row: dict[str, Any]) -> str:
+    if row["tier"] == "curated":
+        return f"{row['waiting']} wait for review"
+    return (
+        f"served {row['served']}, explored {row['explored']}, compared {row['compared']}, "
+        f"judged by people {row['human']}, {row['waiting']} wait for review; answers up to a risk of "
+        f"{row['threshold']:.2%}"
+    )
 
 
 @click.command(name="report")
@@ -164,45 +135,67 @@ def _rule(config: Config, request_class: str) -> AcceptanceRule:
 def cache_report(
     since: str | None, until: str | None, config_path: Path | None, ledger_path: Path | None, as_json: bool
 ) -> None:
-    """Say of each cache what it answered and saved, how old the answers were, and how many may have been wrong."""
+    """Say of each cache what it answered and saved, how old the answers were, and how many may have been wrong.
+
+    The same tables as in `negawatt report`, without the rest of it.
+    """
     from negawatt.ledger.sqlite import read_rows
-    from negawatt.proof.caches import caches
 
     config = load(config_path)
-    rows = read_rows(ledger_file(ledger_path, config), moment(since, 0.0, "--since"), moment(until, 2**62, "--until"))
-    found = caches(rows)
-    learned_rows = [] if config.recall.index.startswith("memory") else _learned(config)
+    start, end = moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")
+    rows = list(read_rows(ledger_file(ledger_path, config), start, end))
+    learned_rows, note = learned_or_why_not(config)
+    summary = {"caches": _caches(rows), "learned": learned_rows, "learned_note": note}
     if as_json:
-        import msgspec
+        import orjson
 
-        click.echo(msgspec.json.encode({"caches": found, "learned": learned_rows}))
+        click.echo(orjson.dumps({"requests": len(rows), **summary}))
         return
-    for one in found:
-        share = f"{one.hits / one.asked:.1%}" if one.asked else "-"
-        click.echo(
-            f"{one.name}: {one.hits} of {one.asked} calls answered ({share}), {one.stale} stale; saved "
-            f"${one.saved_pusd / 1e12:.6f} and {one.saved_joules / 3600:.3g} Wh"
-            + (f" ({one.unpriced} hits without a known price)" if one.unpriced else "")
-            + (f"; age p50 {one.age_p50_s:.0f} s, p95 {one.age_p95_s:.0f} s" if one.age_p50_s is not None else "")
-        )
-    for row in learned_rows:
-        share = row["wrong_share"]
-        if share is not None:
-            click.echo(
-                f"semantic_cache, class {row['class']} ({row['tier']}): estimated wrong {share[1]:.2%} "
-                f"[{share[0]:.2%}, {share[2]:.2%}] of {row['requests']} requests, budget {row['budget']:.2%}"
-            )
+    from rich.console import Console
+
+    from negawatt.proof.report import caches_report
+
+    Console().print(caches_report({"requests": len(rows), **summary}))
+
+
+def _caches(rows: list[Outcome]) -> dict[str, Any]:
+    import numpy as np
+
+    from negawatt.proof.caches import cache_figures
+    from negawatt.proof.figures import Rows, builtin, decisions_of
+    from negawatt.proof.statistics import Bootstrap
+
+    boot = Bootstrap([row.fingerprint or row.id for row in rows], np.random.default_rng(1))
+    return builtin(cache_figures(Rows(outcomes=rows, decided=decisions_of(rows), base_cost_pusd=None), boot))
+
+
+def learned_or_why_not(config: Config) -> tuple[list[dict[str, Any]] | None, str]:
+    """Return what was learned, or None and why it is not known; ([], "") where the semantic cache is off."""
+    from negawatt.errors import ConfigError, StoreError
+    from negawatt.recalling import recalls
+
+    if not recalls(config):
+        return [], ""
+    try:
+        return learned_of(config), ""
+    except (InputError, ConfigError, StoreError) as error:
+        return None, f"What the semantic cache has learned is not known here: {error.message}."
 
 
 def with_index(config: Config, ask: Callable[[Index], Awaitable[_T]]) -> _T:
     """Open the index for looking only, and return what *ask* returns."""
     from negawatt.clock import SystemClock
     from negawatt.indexes.checks import ANY
-    from negawatt.registry import INDEXES, open_backend
+    from negawatt.registry import INDEXES, Url, open_backend
 
-    if config.recall.index.startswith("memory"):
+    url = Url.parse(config.recall.index, "recall.index")
+    if url.scheme == "memory":
         message = "recall.index: a memory index lives in its server; use sqlite:///FILE to look into it here"
         raise InputError(message)
+    if url.scheme == "sqlite" and not Path(url.path).exists():  # looking makes no file
+        raise InputError(
+            f"recall.index: there is no file {url.path} yet; a server with the semantic cache on begins it"
+        )
 
     async def work() -> _T:
         index: Index = open_backend(

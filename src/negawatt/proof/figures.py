@@ -136,6 +136,14 @@ class Spared(msgspec.Struct, frozen=True):
     basis: str = "estimated"
 
 
+class Detail(msgspec.Struct, frozen=True):
+    """What a decision says beside its action, as far as reports use it."""
+
+    age_s: float | None = None  # of the answer that was given
+    risk: float | None = None  # of its being wrong, as the acceptance rule saw it
+    tier: str | None = None
+
+
 class Decided(msgspec.Struct, frozen=True):
     """One decision as the ledger keeps it."""
 
@@ -143,9 +151,11 @@ class Decided(msgspec.Struct, frozen=True):
     action: str
     mode: str = "on"
     saved: Spared | None = None
+    detail: Detail | None = None
 
 
 _decode = msgspec.json.Decoder(list[Decided]).decode
+_ANSWERED = frozenset({"hit", "stale", "partial"})
 
 
 def decisions_of(outcomes: Sequence[Outcome]) -> list[list[Decided]]:
@@ -179,7 +189,7 @@ def lever_figures(lever: str, rows: Rows, boot: Bootstrap, *, shadow: bool) -> F
     Every amount is a sum over all calls with its interval. Hits whose worth is unknown add nothing and are counted.
     """
     pairs = list(zip(rows.decided, rows.outcomes, strict=True))
-    hits = [_hit(lever, decisions, o, shadow=shadow) for decisions, o in pairs]
+    hits = [spared_by(lever, decisions, o, shadow=shadow) for decisions, o in pairs]
     hit = np.array([0.0 if spared is None else 1.0 for spared in hits])
 
     def values(of: Callable[[Spared], float | None]) -> Array:
@@ -207,14 +217,14 @@ def lever_figures(lever: str, rows: Rows, boot: Bootstrap, *, shadow: bool) -> F
     }
 
 
-def _hit(lever: str, decisions: Sequence[Decided], outcome: Outcome, *, shadow: bool) -> Spared | None:
+def spared_by(lever: str, decisions: Sequence[Decided], outcome: Outcome, *, shadow: bool) -> Spared | None:
     """Return what *lever* spared the call, all unknown where it answered without knowing; None if it did nothing."""
     own = [d for d in decisions if d.lever == lever and (d.mode == "shadow") == shadow]
     spared = [d.saved for d in own if d.saved is not None]
     if spared:
         return spared[-1] if len(spared) == 1 else _together(spared)
     shared = outcome.ending == "coalesced" and any(d.action == "joined" for d in own)
-    return Spared() if shared or any(d.action == "hit" for d in own) else None
+    return Spared() if shared or any(d.action in _ANSWERED for d in own) else None
 
 
 def _together(parts: Sequence[Spared]) -> Spared:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from negawatt.proof import formats, page
+from negawatt.proof import cache_page, formats, page
 from negawatt.proof.summary import Series
 
 if TYPE_CHECKING:
@@ -37,9 +37,19 @@ def terminal_report(summary: Figures) -> RenderableType:
     parts.append(_levers(summary["levers"]) if summary["levers"] else Text("No lever spared anything.\n"))
     if summary.get("shadow_levers"):
         parts += [Text("In shadow, would have saved:", style="bold"), _levers(summary["shadow_levers"])]
+    parts += _caches(summary)
     if summary.get("holdout") is not None:
         parts.append(Text(holdout_line(summary["holdout"]) + "\n"))
     return Group(*parts, *_trust(summary))
+
+
+def caches_report(summary: Figures) -> RenderableType:
+    """Return what the caches did, for a `rich.console.Console` to print: a part of `terminal_report`."""
+    from rich.console import Group
+    from rich.text import Text
+
+    nothing = Text(f"No cache looked at any of {_calls(summary['requests'])}.")
+    return Group(*([] if cache_page.used_caches(summary) else [nothing]), *_caches(summary))
 
 
 def html_report(summary: Figures, series: Series) -> str:
@@ -52,6 +62,7 @@ def html_report(summary: Figures, series: Series) -> str:
     template = environment.from_string(resources.files("negawatt.proof").joinpath("report.html").read_text("utf-8"))
     pictures = (page.waterfall(summary), page.latency(summary, series), page.spending(summary, series))
     head, rows = page.arms_table(summary)
+    tables = {"caches": cache_page.caches_table(summary), "learned": cache_page.learned_table(summary)}
     return template.render(
         s=summary,
         calls=_calls(summary["requests"]),
@@ -62,6 +73,8 @@ def html_report(summary: Figures, series: Series) -> str:
         arms_rows=rows,
         levers={name: page.lever_rows(lever) for name, lever in summary["levers"].items()},
         shadow={name: page.lever_rows(lever) for name, lever in (summary.get("shadow_levers") or {}).items()},
+        tables=tables,
+        notes={"caches": cache_page.caches_note(summary), "learned": cache_page.learned_note(summary)},
         holdout=None if summary.get("holdout") is None else holdout_line(summary["holdout"]),
         endings=_endings(summary),
         workload=[(str(name), _said(value)) for name, value in summary.get("workload", {}).items()],
@@ -143,6 +156,36 @@ def _arms(summary: Figures) -> Table:
         )
         table.add_row(*map(Text, cells))
     return table
+
+
+def _caches(summary: Figures) -> list[RenderableType]:
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    if cache_page.used_caches(summary):
+        parts += [Text("Caches", style="bold"), _cells(cache_page.caches_table(summary))]
+        parts.append(Text(cache_page.caches_note(summary) + "\n"))
+    if cache_page.learned_note(summary):
+        parts.append(Text("How often the semantic cache was wrong", style="bold"))
+        parts += [_cells(cache_page.learned_table(summary))] if summary["learned"] else []
+        parts.append(Text(cache_page.learned_note(summary) + "\n"))
+    return parts
+
+
+def _cells(table: cache_page.Cells) -> Table:
+    """Return a table of the page: a figure and, under it, the lesser ones."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    head, rows = table
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, cell in enumerate(head):
+        words = Text("\n".join([cell.text, *cell.under]))
+        made.add_column(words, justify="right" if i else "left", no_wrap=i > 0, min_width=0 if i else 14)
+    for row in rows:
+        made.add_row(*(Text("\n".join([cell.text, *cell.under])) for cell in row))
+    return made
 
 
 def _levers(levers: Figures) -> Table:

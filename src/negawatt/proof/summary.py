@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from negawatt.ledger.outcome import Outcome
+from negawatt.proof.caches import cache_figures
 from negawatt.proof.figures import (
     DELIVERED,
     PUSD,
@@ -79,9 +80,15 @@ class ReplayRun(About, frozen=True, kw_only=True):
 
 
 class LedgerView(About, frozen=True, kw_only=True):
-    """How to report on a live ledger. *kinds*: the kind of each provider, where it is not its name."""
+    """How to report on a live ledger. *kinds*: the kind of each provider, where it is not its name.
+
+    *learned*: what the semantic cache has learned, a row for each class and tier (`negawatt.recall.state`); None where
+    it cannot be read, and *learned_note* says why.
+    """
 
     kinds: Mapping[str, str] = {}
+    learned: Sequence[Mapping[str, Any]] | None = None
+    learned_note: str = ""
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +135,7 @@ def summarise(run: ReplayRun) -> dict[str, Any]:
         "arms": arms,
         "savings": arms.get("all", {}).get("savings") or dict.fromkeys(SAVINGS, UNDEFINED),
         "levers": levers,
+        "caches": cache_figures(rows, boot),
         "workload": run.workload,
         **_about(run, boot),
     })  # fmt: skip
@@ -159,6 +167,9 @@ def summarise_ledger(outcomes: Sequence[Outcome], view: LedgerView) -> dict[str,
         "savings": saved,
         "levers": _levers(decided, boot),
         "shadow_levers": _levers(decided, boot, shadow=True),
+        "caches": cache_figures(decided, boot),
+        "learned": view.learned,
+        "learned_note": view.learned_note,
         "holdout": _holdout(rows, actual, baseline, boot),
         "period": {"from": _iso(rows[0].received_at), "to": _iso(rows[-1].received_at)} if rows else None,
         **_about(view, boot),
