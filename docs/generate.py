@@ -212,8 +212,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"config:{prefix}": lambda prefix=prefix: config_table(prefix)  # type: ignore[misc]
         for prefix in (
-            "server.", "ledger.", "economics.", "cache.", "levers.exact_cache.", "levers.coalesce.", "levers.retry.",
-            "holdout.", "classes.<name>.", "providers[].", "models[].", "keys[].",
+            "server.", "ledger.", "economics.", "cache.", "recall.", "levers.exact_cache.", "levers.item_cache.",
+            "levers.coalesce.", "levers.semantic_cache.", "levers.retry.", "holdout.", "classes.<name>.",
+            "providers[].", "models[].", "keys[].",
         )
     },
     **{

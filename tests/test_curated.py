@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, say: list[s
     with pytest.raises(ConfigError) as error:
         load_curated(path)
     assert all(word in error.value.message for word in [str(path), *say]), error.value.message
+
+
+def test_the_example_of_the_documentation_is_a_file(tmp_path: Path):
+    """The block in docs/levers/semantic_cache.md is read as it stands, and shows every field."""
+    page = (Path(__file__).parent.parent / "docs" / "levers" / "semantic_cache.md").read_text("utf-8")
+    (block,) = re.findall(r"```toml\n(\[\[answer\]\].*?)```", page, re.DOTALL)
+    entries = load_curated(written(tmp_path, block))
+    shown = {name for one in entries for name in one.__struct_fields__ if getattr(one, name) is not None}
+    assert shown == set(Answer.__struct_fields__)
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path):
