@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from negawatt.recall.quantities import Amount, Quantities
 from negawatt.recall.reading import Reading, read, stem
 from negawatt.recall.words import Pair, words
 
@@ -49,8 +50,17 @@ def _units(one: Reading, other: Reading) -> bool:
     a, b = one.amounts, other.amounts
     if not (a.units - b.units <= b.perhaps and b.units - a.units <= a.perhaps):
         return True
-    vague = [{unit for unit in each.perhaps if isinstance(unit, tuple)} for each in (a, b)]
-    return bool(vague[0] and vague[1]) and (vague[0] | a.units).isdisjoint(vague[1] | b.units)
+    return any(
+        dimension == other_dimension and (dimension, size) not in b.units | b.perhaps
+        for dimension, size in _vague(a)
+        for other_dimension, other_size in _vague(b)
+        if (other_dimension, other_size) not in a.units | a.perhaps
+    )
+
+
+def _vague(amounts: Quantities) -> list[Amount]:
+    """Return the amounts such as "an hour", which may be no amounts at all."""
+    return [unit for unit in amounts.perhaps if isinstance(unit, tuple)]
 
 
 def _named(one: Reading, other: Reading) -> bool:
@@ -58,7 +68,9 @@ def _named(one: Reading, other: Reading) -> bool:
     if one.exact != other.exact:
         return True
     return any(
-        not (all(_name_in(name, a, b) for name in a.names) and all(_code_in(code, b) for code in a.codes))
+        not all(_name_in(name, a, b) for name in a.names)
+        or not all(_code_in(code, b) for code in a.codes)
+        or not all(quote in b.quoted or quote in b.squashed for quote in a.quoted)
         for a, b in ((one, other), (other, one))
     )
 
@@ -68,7 +80,7 @@ def _name_in(name: str, its: Reading, other: Reading) -> bool:
     return (
         name in other.names
         or name in other.words
-        or (len(name) > 4 and name in other.letters)  # in two words there, or in one
+        or (len(name) > 4 and name in other.squashed)  # in two words there, or in one
         or (len(name) < 5 and name in other.initials)
         or any(name in run and "".join(word[0] for word in run) in other.words for run in its.runs)
     )
@@ -76,7 +88,7 @@ def _name_in(name: str, its: Reading, other: Reading) -> bool:
 
 def _code_in(code: str, other: Reading) -> bool:
     """True when the other text has *code*, in one word or in several."""
-    return code in other.codes or code in other.pieces or (code.isalpha() and code in other.letters)
+    return code in other.codes or code in other.pieces or (code.isalpha() and code in other.squashed)
 
 
 def _negation(one: Reading, other: Reading) -> bool:

@@ -19,7 +19,8 @@ _THOUSANDS = re.compile(r"\d{1,3}(?:([,.])\d{3})(?:\1\d{3})*$")
 _SPACED = re.compile(r"(?<![\w.,])\d{1,3}(?:[    ]\d{3}){1,6}(?![\w.,]\d)")
 _DATE = re.compile(r"(?<![\w-])(\d{4})-(0[1-9]|1[0-2])-([0-3]\d)(?!\d)")
 _PARTS = re.compile(r"(?<![\w.,/])\d{1,10}([./-])\d{1,10}(?:\1\d{1,10}){1,6}(?!\w)")  # a date, an address, a version
-_SUM = re.compile(r"\d[\d.,]{0,20}(?:(?:\s?[+*/×÷^=]\s?|\s[-−]\s)\d[\d.,]{0,20}){1,20}")
+_SUM = re.compile(r"\d[\d.,]{0,20}(?:\s?[+*/×÷^=]\s?\d[\d.,]{0,20}){1,20}")
+_VERSION = re.compile(r"\d+\.\d*[1-9]\d*0")  # but not 2.0 or 5.00
 _CLOCK = re.compile(
     r"(?<![\w:.])(?P<hour>\d{1,2})(?:[:.](?P<minute>[0-5]\d))?\s?(?P<half>[ap])\.?m\b"
     r"|(?<![\w:.])(?P<hour24>[01]?\d|2[0-3]):(?P<minute24>[0-5]\d)(?![\w:])"
@@ -85,7 +86,7 @@ class _Taken:
         known = None if unit is None else words().units.get(unit)
         if known is not None:
             self.units.add((known[0], float(f"{value * known[1]:.9g}")))
-        elif "," not in digits and "." in digits and digits.endswith("0"):
+        elif _VERSION.fullmatch(digits):
             self.numbers.add(digits)
         else:
             self.numbers.add(f"{value:.12g}")
@@ -121,6 +122,9 @@ class _Taken:
             unit, then = _next(text, at)
         known = False
         for value, digits in _values(match["digits"]):
+            if match["tail"] == "s" and value % 10 == 0 and value >= 20 and sign is None:
+                self.perhaps |= {f"{value:.12g}", ("time", value)}  # the 1980s, somebody's 30s, or 30 seconds
+                continue
             if match["tail"] in SUFFIXES:
                 self.ordinals.add(f"{value:.12g}")
                 unit, then = None, at

@@ -31,7 +31,7 @@ _QUOTED = re.compile(
 )
 _MIXED = re.compile(  # letters and figures in one: gpt-4o, iPhone12, 12a; and names of files
     r"\b(?=\w{0,30}\d)[^\W\d_]\w{0,30}(?:-\d[\w.]{0,20})?\b|\b[^\W\d_]{1,10}-\d[\w.]{0,20}\b|\b\d{1,20}[^\W\d_]\w{0,20}\b|"
-    r"\b[\w-]{1,64}\.(?:c|com|cpp|css|csv|docx?|exe|gif|go|html?|io|java|jpe?g|js|json|md|mp[34]|net|org|pdf|php|png|py|"
+    r"\b[\w-]{1,64}\.(?:c|cpp|css|csv|docx?|exe|gif|go|html?|java|jpe?g|js|json|md|mp[34]|pdf|php|png|py|"
     r"rb|rs|sh|sql|toml|ts|txt|xlsx?|xml|ya?ml|zip)\b"
 )
 _MEASURE = re.compile(r"\d{1,20}([^\W\d_]+)")  # 20kg, 1st: no code
@@ -72,9 +72,10 @@ class Reading(msgspec.Struct, frozen=True):
     dates: frozenset[str]
     names: frozenset[str]
     runs: frozenset[tuple[str, ...]]  # names that follow each other
-    letters: str  # all of them, without anything between
+    squashed: str  # letters and figures, without anything between
     initials: str  # of the words, in their order
-    exact: frozenset[str]  # addresses, paths, quotations
+    exact: frozenset[str]  # addresses, paths, code inside a sentence
+    quoted: frozenset[str]  # quotations, squashed: the other text may have the words without the marks
     codes: frozenset[str]  # of letters and figures, or names of files; without what stands between
     pieces: frozenset[str]  # of letters and figures, in up to three words
     code: tuple[str, ...]
@@ -105,7 +106,7 @@ def _read(text: str) -> Reading:
     exact = inline | {one.rstrip(".,;:!?)").casefold() for one in addresses}
     if addresses:
         prose = _EXACT.sub(" ", prose)
-    exact |= {" ".join("".join(one).split()).casefold() for one in _QUOTED.findall(prose)}
+    quoted = {_squashed("".join(one)) for one in _QUOTED.findall(prose)} - {""}
     plain = spelled(_INTERJECTION.sub(" ", prose).casefold())
     flat = _APOSTROPHE.sub("", plain)
     told = _WORD.findall(flat)
@@ -119,9 +120,10 @@ def _read(text: str) -> Reading:
         dates=_dates(told, flat),
         names=names,
         runs=runs,
-        letters="".join(told),
+        squashed=_squashed(plain),
         initials="".join(word[0] for word in told),
         exact=frozenset(exact),
+        quoted=frozenset(quoted),
         codes=_codes(prose),
         pieces=_pieces(_ALNUM.findall(plain)),
         code=code,
@@ -203,6 +205,10 @@ def _code(text: str) -> tuple[tuple[str, ...], str]:
     return tuple(pieces), prose
 
 
+def _squashed(text: str) -> str:
+    return "".join(_ALNUM.findall(_APOSTROPHE.sub("", text.casefold())))
+
+
 def _codes(prose: str) -> frozenset[str]:
     """Return what is made of letters and figures, without what stands between them."""
     lists = words()
@@ -233,7 +239,7 @@ def _names(prose: str) -> tuple[frozenset[str], frozenset[tuple[str, ...]]]:
     starts = {m.end() for m in _SENTENCE.finditer(prose)}
     inner = [m for m in found if m.start() not in starts]
     capital = [m for m in inner if m[0][0].isupper()]
-    shouted = len(capital) > max(2, 0.75 * len(inner))
+    shouted = len(capital) > max(2, 0.6 * len(inner))
     if not capital or shouted or any(m[0][1:].islower() and m[0].casefold() in lists.headline for m in capital):
         return frozenset(), frozenset()  # a headline, or shouting: capitals say nothing
     names: set[str] = set()
