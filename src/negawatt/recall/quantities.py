@@ -16,7 +16,7 @@ _NUMBER = re.compile(
 _NEXT = re.compile(r"\s?([%$€£¥]|°[cf]|[^\W\d_]{1,14})")
 _TOKEN = re.compile(r"[^\W\d_]+|[%$€£¥;]|°[cf]")
 _THOUSANDS = re.compile(r"\d{1,3}(?:([,.])\d{3})(?:\1\d{3})*$")
-_SPACED = re.compile(r"(?<![\w.,])\d{1,3}(?:[    ]\d{3}){1,6}(?![\w.,]\d)")
+_SPACED = re.compile(r"(?<![\w.,])\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3}){1,6}(?![\w.,]\d)")
 _DATE = re.compile(r"(?<![\w-])(\d{4})-(0[1-9]|1[0-2])-([0-3]\d)(?!\d)")
 _PARTS = re.compile(r"(?<![\w.,/])\d{1,10}([./-])\d{1,10}(?:\1\d{1,10}){1,6}(?!\w)")  # a date, an address, a version
 _SUM = re.compile(r"\d[\d.,]{0,20}(?:\s?[+*/×÷^=]\s?\d[\d.,]{0,20}){1,20}")
