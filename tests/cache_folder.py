@@ -11,6 +11,7 @@ from recalls import Bold
 
 from negawatt.config import load_config
 from negawatt.gateway import Gateway
+from negawatt.recall.learner import _NEVER
 
 ROOT = Path(__file__).parent.parent
 CONFIG = """
@@ -54,7 +55,7 @@ def serve_all(gateway: Gateway, request_class: str = "default") -> None:
     """Let the rule of a class serve every candidate."""
     assert gateway.learner is not None
     gateway.learner._rules[request_class, "learned"] = Bold()  # type: ignore[assignment]
-    gateway.learner._read_at[request_class, "learned"] = float("inf")
+    gateway.learner._read[request_class, "learned"] = _NEVER._replace(at=float("inf"))
 
 
 async def worked(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from negawatt.errors import EmbedderError
 from negawatt.indexes import Case, Neighbour
 from negawatt.levers.semantic_cache import SemanticCache
 from negawatt.recall.features import candidate_of
+from negawatt.recall.learner import _NEVER
 from negawatt.recall.rule import Verdict
 
 
@@ -26,12 +27,19 @@ class Bold:
         self.requests = 0
         self.delta, self.drifts = 0.01, 0
 
-    def decide(self, features: tuple[float, ...] | None) -> Verdict:
-        self.requests += 1
-        return Verdict("miss", 1.0) if features is None else Verdict(self.action, 0.001, 0.05)
+    @property
+    def seen(self) -> int:
+        return self.requests
 
-    def learn(self, id: str, features: tuple[float, ...], *, risk: float | None, wrong: bool) -> bool:
-        self.told.append((id, wrong))
+    def decide(self, features: tuple[float, ...] | None, answer: bytes = b"", *, watch: bool = False) -> Verdict:
+        self.requests += 1
+        if features is None:
+            return Verdict("miss", 1.0)
+        return Verdict("explore" if watch else self.action, 0.001, 1.0 if watch else 0.05)
+
+    def learn(self, case: Case) -> bool:
+        assert case.wrong is not None
+        self.told.append((case.id, case.wrong))
         return False
 
     def replay(self, cases: list[Case]) -> None:
@@ -82,7 +90,7 @@ def bold(w: World, request_class: str = "default", action: str = "serve") -> Bol
     rule = Bold(action)
     assert w.gateway.learner is not None
     w.gateway.learner._rules[request_class, "learned"] = rule  # type: ignore[assignment]
-    w.gateway.learner._read_at[request_class, "learned"] = float("inf")
+    w.gateway.learner._read[request_class, "learned"] = _NEVER._replace(at=float("inf"))
     return rule
 
 
@@ -96,8 +104,8 @@ def evidence(count: int, *, start: int = 0, wrong_near: bool = False) -> list[Ca
     cases = []
     for i in range(count):
         near = i % 2 == 0
-        similarity = (0.97 if near else 0.55) - 0.0001 * (i % 50)
-        neighbours = [Neighbour(f"k{j}", similarity - 0.01 * j, b"a" if near else bytes([j])) for j in range(4)]
+        similarity = (0.97 if near else 0.55) - 0.002 * (i % 50)
+        neighbours = [Neighbour(f"k{j}", similarity - 0.01 * j * (1 + i % 3), b"a" if near else bytes([j])) for j in range(4)]
         candidate = candidate_of(neighbours)
         assert candidate is not None
         wrong = (not near) or (wrong_near and i % 8 == 0)

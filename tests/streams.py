@@ -32,6 +32,14 @@ def a_rule(delta: float = 0.02, *, alpha: float = 0.05, explore: float = 0.05, s
     return AcceptanceRule(delta=delta, alpha=alpha, explore=explore, rng=random.Random(seed))
 
 
+def word(id: str, features: tuple[float, ...], *, wrong: bool, risk: float | None = None) -> Case:
+    """Return the case of a candidate that somebody has compared."""
+    return Case(
+        id=id, at=0.0, request_class="default", tenant="default", tier="learned", action="missed", features=features,
+        risk=risk, wrong=wrong,
+    )  # fmt: skip
+
+
 def lived(
     seed: int, rule: AcceptanceRule, n: int = 1500, weights: tuple[float, ...] = LOGISTIC, start: int = 0
 ) -> Lived:
@@ -49,13 +57,13 @@ def lived(
         verdict = rule.decide(features or None)
         action = {"serve": "served", "explore": "explored", "miss": "missed"}[verdict.action]
         compared = None if action == "served" or not features else bool(is_wrong[i])
-        id = f"{seed}-{start + i}"
-        if compared is not None:
-            rule.learn(id, features, risk=verdict.risk, wrong=compared)
         cases.append(Case(
-            id=id, at=float(start + i), request_class="default", tenant="default", tier="learned", action=action,
-            features=features, risk=verdict.risk if features else None, propensity=verdict.propensity, wrong=compared,
+            id=f"{seed}-{start + i}", at=float(start + i), request_class="default", tenant="default", tier="learned",
+            action=action, features=features, risk=verdict.risk if features else None, propensity=verdict.propensity,
+            wrong=compared,
         ))  # fmt: skip
+        if compared is not None:
+            rule.learn(cases[-1])
     served = [i for i, case in enumerate(cases) if case.action == "served"]
     explored = sum(case.action == "explored" for case in cases)
     return Lived(rule, cases, int(is_wrong[served].sum()), len(served), explored)

@@ -41,11 +41,12 @@ async def test_it_starts_cold():
 async def test_a_question_in_other_words_is_answered_once_there_is_evidence():
     """With what it spares on the row, and the model and the age in the decision."""
     async with recalling() as w:
-        for case in evidence(600):
+        seen = evidence(1200)
+        for case in seen:
             await w.gateway.learner.record(case)
         rule = await w.gateway.learner.rule("default")
-        for i in range(400):  # requests that had no candidate have nothing to risk
-            rule.decide(evidence(1)[0].features if i % 4 == 0 else None)
+        for i in range(800):  # requests that had no candidate have nothing to risk
+            rule.decide(seen[i].features if i % 8 == 0 else None)
         for text in (FIRST, OTHER_WORDS, "please: how do I reset my password", "how do I reset my own password"):
             await w.ask(chat(text))
         row = w.rows()[-1]

@@ -84,6 +84,10 @@ class Index(Protocol):
     async def close(self) -> None: ...
 
 
+FORGOT = "forgot"  # action of a case
+HUMAN = "human"  # basis of a case
+
+
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate answer, and what became of it: all that the semantic cache learns from.
 
@@ -96,7 +100,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     request_class: str
     tenant: str
     tier: str  # "learned" or "curated"
-    action: str  # "served", "explored" or "missed"; "forgot": what came before it counts no more
+    action: str  # "served", "explored", "missed"; or FORGOT: a drift was found, and no older comparison counts
     features: tuple[float, ...]  # none: there was no candidate
     risk: float | None = None  # of being wrong, as the rule saw it at the time; None before it knew anything
     propensity: float | None = None
@@ -104,6 +108,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     basis: str | None = None  # who compared: exact, embedding, judge, human
     review: bool = False  # drawn for a person to look at
     key: str = ""  # of the entry in the index
+    mark: bytes = b""  # of its answer
     question: str = ""
     matched: str = ""  # the question that the candidate answered
     answer: str = ""  # the candidate's

@@ -6,10 +6,9 @@ from bisect import bisect_left, insort
 
 import msgspec
 
-from negawatt.indexes import Case
+from negawatt.indexes import HUMAN, Case
 
 MOST = 20_000  # of one class and tier
-HUMAN = "human"
 
 
 class MemoryCases:

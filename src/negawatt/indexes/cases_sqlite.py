@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from negawatt.indexes import Case
-from negawatt.indexes.cases import HUMAN, MOST
+from negawatt.indexes import HUMAN, Case
+from negawatt.indexes.cases import MOST
 
 log = logging.getLogger(__name__)
 

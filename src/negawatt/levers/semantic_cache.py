@@ -114,7 +114,9 @@ class SemanticCache:
             return await forward(call)
         asked = Asked(call, plan, question, context_key(call, question.around), vector)
         found: Found | None = None
-        if plan.read:
+        if not plan.read:
+            call.note(NAME, "refresh", plan.reason)
+        else:
             reply = await self._curated(asked)
             if reply is not None:
                 return reply
@@ -181,7 +183,7 @@ class SemanticCache:
             if not call.shadow:
                 self._background.spawn(self._parts.learner.record(self._case(asked, None, "missed")))
             return None
-        verdict = await self._parts.learner.decide(call, candidate.features)
+        verdict = await self._parts.learner.decide(call, candidate)
         found = Found(candidate, *agreeing, verdict)
         if verdict.action != "serve":
             reason = "asked anyway, to compare" if verdict.action == "explore" else "not sure enough"
@@ -294,7 +296,7 @@ class SemanticCache:
             return case
         case = msgspec.structs.replace(
             case, features=found.candidate.features, risk=found.verdict.risk, propensity=found.verdict.propensity,
-            key=found.neighbour.key,
+            key=found.neighbour.key, mark=found.candidate.mark,
         )  # fmt: skip
         if action == "missed" or not self._parts.learner.drawn_for_review():
             return case

@@ -7,10 +7,9 @@ from typing import Any
 
 from negawatt.config import Config
 from negawatt.indexes import Case, Cases
-from negawatt.recall.learner import LEARNED, since_drift
-from negawatt.recall.rule import AcceptanceRule
+from negawatt.recall.learner import LEARNED, budget_of
+from negawatt.recall.rule import REMEMBERED, AcceptanceRule
 
-_NEWEST = 20_000  # cases of a class and tier that are kept, and read
 _NORMAL = 1.96
 
 Tier = tuple[str, str]  # request class, and "learned" or "curated"
@@ -20,19 +19,18 @@ async def learned_rows(config: Config, cases: Cases) -> list[dict[str, Any]]:
     """Return a row for each class and tier, sorted. Raises `StoreError`.
 
     *wrong_share* is ``{mean, low, high}``, or None where nothing is known. For learned answers it is what the
-    acceptance rule estimates, of all requests since it last forgot, with its own confidence (``1 - 2 * alpha`` between
+    acceptance rule estimates, of the newest 20,000 requests, with its own confidence (``1 - 2 * alpha`` between
     low and high). For curated answers, of which nobody asks the model, it is what people found wrong among those that
     they judged (Wilson's interval, 95 %); how many were given is not known here, for only what is drawn for review is
     written down.
     """
-    return [_row(config, name, await cases.recent(*name, limit=_NEWEST)) for name in await cases.classes()]
+    return [_row(config, name, await cases.recent(*name, limit=REMEMBERED)) for name in await cases.classes()]
 
 
 def _row(config: Config, name: Tier, cases: list[Case]) -> dict[str, Any]:
-    settings, policy = config.levers.semantic_cache, config.classes.get(name[0])
-    delta = settings.max_error if policy is None or policy.max_error is None else policy.max_error
+    settings = config.levers.semantic_cache
+    delta = budget_of(settings, config.classes, name[0])
     rule = AcceptanceRule(delta=delta, alpha=settings.alpha, explore=settings.explore, rng=random.Random(0))
-    cases = since_drift(cases)[1]
     learned = name[1] == LEARNED
     wrong_share = _judged(cases)
     if learned:
