@@ -8,7 +8,7 @@ line. FILE.json is a list of {"origin", "similar"}, FILE.csv has the columns tex
 
 Pairs: all origins are put in as curated questions, all similars are asked; right is when the text of the origin found
 is the one wanted. The rule is the one that ships.
-Stream: each text is asked once, in random orders, from an empty start; its answer is its label. What is not served is
+Stream: each row is asked once, in random orders, from an empty start; its answer is its label. What is not served is
 asked and kept; what is learned, is learned from that and from explored candidates only. The lever itself decides
 (`negawatt.levers.semantic_cache`); only its embedder is replaced by vectors made before.
 Prints tables, and as the last line one JSON object.
@@ -32,6 +32,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from recall.guards import ablated
 from recall.lookup import measure
 
 from negawatt.call import Call, Request, Scope, Target, Trail
@@ -185,7 +186,7 @@ async def streamed(texts: list[str], labels: list[str], vectors: np.ndarray, del
             hits += 1
             wrong += CHAT.text_of(reply.data) != labels[i]
         explored += trail.decisions[-1].action == "explored"
-        if (step + 1) % (n // 4) == 0:
+        if (step + 1) % max(1, n // 4) == 0:
             quarters.append(wrong / (step + 1))
     return {"hit": hits / n, "error": wrong / n, "explored": explored / n, "quarters": quarters[:4]}
 
@@ -194,8 +195,8 @@ def one_order(texts: list[str], labels: list[str], vectors: np.ndarray, job: tup
     return asyncio.run(streamed(texts, labels, vectors, *job))
 
 
-def stream(texts: list[str], labels: list[str], orders: int) -> dict:
-    """Return, for each budget, the means over *orders*, and in how many of them the budget was broken."""
+def stream(texts: list[str], labels: list[str], orders: int) -> tuple[dict, dict]:
+    """Return, for each budget, the means over *orders*, and in how many the budget was broken; and the baselines."""
     kinds = sorted(set(labels))
     vectors = embedded([*texts, *kinds])
     jobs = [(delta, order) for delta in DELTAS for order in range(orders)]
@@ -206,19 +207,21 @@ def stream(texts: list[str], labels: list[str], orders: int) -> dict:
         runs = [run for (budget, _), run in zip(jobs, results, strict=True) if budget == delta]
         mean = {name: float(np.mean([run[name] for run in runs])) for name in ("hit", "error", "explored")}
         hits = [run["hit"] for run in runs]
-        spread = 1.96 * float(np.std(hits, ddof=1)) / len(runs) ** 0.5 if len(runs) > 1 else float("nan")
+        spread = 1.96 * float(np.std(hits, ddof=1)) / len(runs) ** 0.5 if len(runs) > 1 else None
         found[str(delta)] = {
             "hit": round(mean["hit"], 4), "error": round(mean["error"], 5),
             "violations": sum(run["error"] > delta for run in runs), "orders": len(runs),
             "explored": round(mean["explored"], 4), "largest_error": round(max(run["error"] for run in runs), 5),
-            "hit_interval": [round(mean["hit"] - spread, 4), round(mean["hit"] + spread, 4)],
-            "error_by_quarter": [round(float(np.mean([run["quarters"][q] for run in runs])), 5) for q in range(4)],
+            "hit_interval": None if spread is None else [round(mean["hit"] + sign * spread, 4) for sign in (-1, 1)],
+            "error_by_quarter": [round(float(q), 5) for q in np.mean([run["quarters"] for run in runs], axis=0)],
             "n": len(texts),
         }  # fmt: skip
         print(f"budget {delta}: {found[str(delta)]}")
-    found["static_in_hindsight"] = static(texts, labels, vectors)
-    print(f"static thresholds: {found['static_in_hindsight']}")
-    return found
+    order = np.random.default_rng(SEED).permutation(len(texts))
+    baselines = {"static": static(texts, labels, vectors), "guards": ablated(texts, labels, vectors, order)}
+    print(f"static thresholds, in hindsight: {baselines['static']}")
+    print(f"guards on a static threshold: {baselines['guards']}")
+    return found, baselines
 
 
 def static(texts: list[str], labels: list[str], vectors: np.ndarray) -> dict:
@@ -300,10 +303,10 @@ def read_stream(path: Path) -> tuple[list[str], list[str]]:
     csv.field_size_limit(10**7)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    texts: dict[str, str] = {}
-    for row in rows:
-        texts.setdefault(row["text"], row.get("label") or row.get("category") or "")
-    return list(texts), list(texts.values())
+    named = "label" if rows and "label" in rows[0] else "category"
+    if not rows or not {"text", named} <= set(rows[0]):
+        raise SystemExit(f"{path}: expected a CSV with a header and the columns text and label (or category)")
+    return [row["text"] for row in rows], [row[named] for row in rows]
 
 
 def lines(path: Path) -> list[dict]:
@@ -346,7 +349,7 @@ def from_folder(folder: Path, orders: int, sizes: list[int]) -> dict:
         found["gptcache"] = pairs(json.loads(gzip.decompress((folder / "gptcache/mock_data.json.gz").read_bytes())))
     if there(folder / "banking77"):
         trained = read_stream(folder / "banking77" / "test.csv")
-        found["banking77"] = stream(*trained, orders)
+        found["banking77"], found["banking77_baselines"] = stream(*trained, orders)
         found["embed_ms"] = embed_ms(trained[0])
     if there(folder / "arena-hard") and there(folder / "gsm8k"):
         found["unrelated"] = unrelated(prompts(folder), trained)
@@ -369,7 +372,7 @@ def main() -> None:
     if given.pairs is not None:
         found["pairs"] = pairs(json.loads(given.pairs.read_text(encoding="utf-8")))
     if given.stream is not None:
-        found["stream"] = stream(*read_stream(given.stream), given.orders)
+        found["stream"], found["stream_baselines"] = stream(*read_stream(given.stream), given.orders)
     if given.data is not None:
         found |= from_folder(given.data, given.orders, [int(size) for size in given.sizes.split(",")])
     if not (given.pairs or given.stream or given.data):

@@ -31,7 +31,9 @@ LEVERS = (
     ("meter", "opens the books", "box"),
     ("admit", "who may ask", "box"),
     ("exact_cache", "asked before?", "lever"),
+    ("item_cache", "some of it before?", "lever"),
     ("coalesce", "asked right now?", "lever"),
+    ("semantic_cache", "in other words?", "lever"),
     ("retry", "again, or elsewhere", "box"),
 )
 TITLE = "A call goes down through the levers to a provider; a reply comes back up; one row goes to the ledger"
@@ -65,23 +67,23 @@ def picture() -> str:
     ]
     parts.append(text(404, 30, "negawatt: one list of levers", "head mid"))
     for i, (name, what, kind) in enumerate(LEVERS):
-        y = 44 + i * 60
-        parts += [box(256, y, 296, 46, kind), text(272, y + 29, name, "head"), text(382, y + 29, what, "small")]
+        y = 44 + i * 47
+        parts += [box(256, y, 296, 35, kind), text(272, y + 23, name, "head"), text(416, y + 23, what, "small")]
         if i:
-            parts += [arrow(f"M318 {y - 14} V{y - 2}"), arrow(f"M490 {y} V{y - 12}", "line up")]
+            parts += [arrow(f"M318 {y - 12} V{y - 2}"), arrow(f"M490 {y} V{y - 10}", "line up")]
     parts += [
         text(566, 182, "a lever answers:", "small"),
         text(566, 200, "nothing below it is asked", "small"),
-        arrow("M552 307 H690"),
-        text(621, 298, "call", "small mid"),
-        arrow("M694 325 H556", "line up"),
-        text(621, 345, "reply", "small mid"),
-        box(694, 262, 238, 92, "box"),
-        text(813, 290, "provider", "head mid"),
-        text(813, 312, "OpenAI, Anthropic, vLLM", "small mid"),
-        text(813, 330, "or recorded:, modelled:", "small mid"),
-        arrow("M552 58 H690"),
-        text(621, 48, "one row", "small mid"),
+        arrow("M552 337 H690"),
+        text(621, 328, "call", "small mid"),
+        arrow("M694 351 H556", "line up"),
+        text(621, 371, "reply", "small mid"),
+        box(694, 278, 238, 92, "box"),
+        text(813, 306, "provider", "head mid"),
+        text(813, 328, "OpenAI, Anthropic, vLLM", "small mid"),
+        text(813, 346, "or recorded:, modelled:", "small mid"),
+        arrow("M552 61 H690"),
+        text(621, 51, "one row", "small mid"),
         box(694, 34, 238, 92, "keep"),
         text(813, 60, "ledger", "head mid"),
         text(813, 82, "tokens, money, time, energy,", "small mid"),
@@ -89,7 +91,7 @@ def picture() -> str:
     ]
     parts += [
         arrow("M932 80 H944 V412 H936", "line dash"),
-        box(256, 384, 676, 56, "keep"),
+        box(256, 386, 676, 56, "keep"),
         text(272, 408, "replay", "head"),
         text(332, 408, "recorded traffic through the same path on a virtual clock:", "small"),
         text(332, 427, "without levers, with all of them, with all but one", "small"),

@@ -105,7 +105,9 @@ def evidence(count: int, *, start: int = 0, wrong_near: bool = False) -> list[Ca
     for i in range(count):
         near = i % 2 == 0
         similarity = (0.97 if near else 0.55) - 0.002 * (i % 50)
-        neighbours = [Neighbour(f"k{j}", similarity - 0.01 * j * (1 + i % 3), b"a" if near else bytes([j])) for j in range(4)]
+        neighbours = [
+            Neighbour(f"k{j}", similarity - 0.01 * j * (1 + i % 3), b"a" if near else bytes([j])) for j in range(4)
+        ]
         candidate = candidate_of(neighbours)
         assert candidate is not None
         wrong = (not near) or (wrong_near and i % 8 == 0)

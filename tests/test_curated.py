@@ -367,7 +367,7 @@ async def test_an_embedder_that_is_down_at_the_start_gives_none(tmp_path: Path, 
     with caplog.at_level(logging.WARNING):
         async with world(embedder=Down(), **tables) as w:
             assert (await w.ask(chat(ASKED))).by == "provider"
-    assert "curated answers are not given until the next start: no route" in caplog.text
+    assert "curated answers are not given until the embedder works: no route" in caplog.text
 
 
 def test_the_configuration_names_the_file():

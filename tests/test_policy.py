@@ -185,11 +185,11 @@ def tagged(text: str | None, **scope: Any) -> tuple[str, ...]:
 
 
 def test_an_entry_has_our_tags_and_the_callers():
-    """Tenant, class and model always; versions where they are known; the caller's once each, in their order."""
-    assert tagged(None) == ("tenant=default", "class=faq", "model=gpt-4o-mini")
+    """Tenant, layer, class and model always; versions where they are known; the caller's once each, in their order."""
+    assert tagged(None) == ("tenant=default", "layer=answers", "class=faq", "model=gpt-4o-mini")
     assert tagged("document=42, region=eu,document=42 ,", tenant="t", corpus_version="7", prompt_version="p") == (
-        "tenant=t", "class=faq", "model=gpt-4o-mini", "corpus_version=7", "prompt_version=p", "document=42",
-        "region=eu",
+        "tenant=t", "layer=answers", "corpus_version=7", "prompt_version=p", "class=faq", "model=gpt-4o-mini",
+        "document=42", "region=eu",
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_a_bad_tag_is_named(bad: str):
 def test_there_are_at_most_16_tags():
     """A seventeenth is refused, and how many there were is said; repeats count once."""
     many = ",".join(f"n{i}=1" for i in range(16))
-    assert len(tagged(f"{many},n0=1")) == 3 + 16
+    assert len(tagged(f"{many},n0=1")) == 4 + 16
     with pytest.raises(InvalidRequest, match="at most 16 tags, got 17"):
         tagged(f"{many},n16=1")
 

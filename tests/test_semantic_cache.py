@@ -40,7 +40,7 @@ async def test_it_starts_cold():
 @virtual
 async def test_a_question_in_other_words_is_answered_once_there_is_evidence():
     """With what it spares on the row, and the model and the age in the decision."""
-    async with recalling() as w:
+    async with recalling(levers=semantic(explore=1e-6)) as w:
         seen = evidence(1200)
         for case in seen:
             await w.gateway.learner.record(case)

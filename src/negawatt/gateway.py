@@ -52,7 +52,7 @@ from negawatt.providers.counter import Counter
 from negawatt.recall.compare import Judge
 from negawatt.recall.learner import Learner
 from negawatt.recall.policy import CachePolicy
-from negawatt.recalling import Recall, judges, open_recall, recalls
+from negawatt.recalling import Recall, judges, open_recall
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.stores import Store
@@ -112,11 +112,10 @@ class Gateway:
             conversations=Conversations(ledger, divided=keyring.divided, classes=config.classes),
         )  # fmt: skip
         self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
-        coalesce = Coalesce(levers.coalesce, config.classes)
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
-        cache, items = self._certain(coalesce)
+        cache, items, coalesce = self._certain()
         self.learner, semantic = self._semantic(recall, counter)
         self.pipeline = Pipeline(
             [
@@ -169,7 +168,7 @@ class Gateway:
             if ledger is None:
                 own_ledger = open_ledger(config, clock)
                 ledger = own_ledger
-            async with _recall(config, clock, embedder) as recall:
+            async with open_recall(config, clock, embedder=embedder) as recall:
                 gateway = cls(
                     config, providers=own_providers if providers is None else providers, store=store,
                     ledger=ledger, accounts=accounts, keyring=keyring, tokens=tokens, recall=recall,
@@ -219,9 +218,10 @@ class Gateway:
         trail.call = call
         return call
 
-    def _certain(self, coalesce: Coalesce) -> tuple[ExactCache, ItemCache]:
-        """Return the caches that do not guess: of whole answers, and of the items that some answers consist of."""
+    def _certain(self) -> tuple[ExactCache, ItemCache, Coalesce]:
+        """Return what answers without guessing: caches of whole answers and of items, and calls in flight."""
         config = self.config
+        coalesce = Coalesce(config.levers.coalesce, config.classes)
         items = ItemCache(
             config.levers.item_cache, config.classes, store=self.store, clock=self.clock, background=self.background,
             count=self.tokens.count,
@@ -232,7 +232,7 @@ class Gateway:
             itemized=lambda call: _mode(config, "item_cache", call) == "on" and items.itemized(call),
             shares=lambda call: _mode(config, "coalesce", call) == "on" and coalesce.shares(call),
         )  # fmt: skip
-        return cache, items
+        return cache, items, coalesce
 
     def _semantic(self, recall: Recall | None, bottom: Handler) -> tuple[Learner | None, list[Step]]:
         """Return the semantic cache as a step, and what it learns with; nothing of it where it is off."""
@@ -371,16 +371,6 @@ def open_accounts(config: Config) -> Accounts:
     )
     energy = Energy(None if economics.energy is None else Path(economics.energy), batch=economics.batch)
     return Accounts(prices, energy, Carbon(economics.zone), price_ids(config))
-
-
-@asynccontextmanager
-async def _recall(config: Config, clock: Clock, embedder: Embedder | None) -> AsyncIterator[Recall | None]:
-    """Open what the semantic cache needs, where it is on."""
-    if not recalls(config):
-        yield None
-        return
-    async with open_recall(config, clock, embedder=embedder) as recall:
-        yield recall
 
 
 def _mode(config: Config, lever: str, call: Call) -> str:

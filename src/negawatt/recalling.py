@@ -91,8 +91,16 @@ async def check_recall(config: Config) -> None:
 
 
 @asynccontextmanager
-async def open_recall(config: Config, clock: Clock, *, embedder: Embedder | None = None) -> AsyncIterator[Recall]:
-    """Open it, and close it in the end; a given *embedder* stays open. Raises `ConfigError`."""
+async def open_recall(
+    config: Config, clock: Clock, *, embedder: Embedder | None = None
+) -> AsyncIterator[Recall | None]:
+    """Open it where it is on, else nothing, and close it in the end; a given *embedder* stays open.
+
+    Raises `ConfigError`.
+    """
+    if not recalls(config):
+        yield None
+        return
     settings = config.recall
     entries = () if settings.curated is None else load_curated(Path(settings.curated))
     carrier = Carrier()

@@ -81,7 +81,9 @@ def counts(folder: Path) -> tuple[int, int]:
     """Return how many entries are in the index file, and how many cases."""
     connection = sqlite3.connect(f"file:{folder / 'index.sqlite'}?mode=ro", uri=True, timeout=5.0)
     try:
-        return tuple(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("entry", "learned"))  # type: ignore[return-value]
+        return tuple(
+            connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("entry", "learned_case")
+        )  # type: ignore[return-value]
     finally:
         connection.close()
 

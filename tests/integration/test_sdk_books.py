@@ -47,7 +47,7 @@ PLAYED: dict[str, Json] = {
         "object": "list", "model": "played-1", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -1]}],
         "usage": {"prompt_tokens": 100, "total_tokens": 100},
     }},
-    "rerank": {"body": {"id": "rr", "results": [{"index": 1, "relevance_score": 0.5}],
+    "rerank": {"body": {"id": "rr", "results": [{"index": i, "relevance_score": i / 2} for i in (1, 0)],
                         "usage": {"total_tokens": 100}}},
     "count_tokens": {"body": {"input_tokens": 100}},
 }  # fmt: skip

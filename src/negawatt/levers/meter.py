@@ -21,6 +21,7 @@ _CACHED_AS = {"exact_cache": "exact", "item_cache": "exact", "coalesce": "coales
 _ANSWERED_AS = {
     "exact_cache": "cached", "item_cache": "cached", "coalesce": "coalesced", "semantic_cache": "cached"
 }  # fmt: skip
+_MISSED = frozenset({"miss", "partial", "explored"})
 CACHES = frozenset({"exact_cache", "item_cache", "coalesce", "semantic_cache"})
 _encode = msgspec.json.Encoder().encode
 
@@ -228,7 +229,7 @@ def cache_of(trail: Trail) -> str:
     if reply is not None and reply.answered_by in _CACHED_AS:
         return _CACHED_AS[reply.answered_by]
     for decision in trail.decisions:
-        if decision.lever == "exact_cache" and decision.action == "miss" and decision.mode == "on":
+        if decision.lever in CACHES and decision.action in _MISSED and decision.mode == "on":
             return "miss"
     return "bypass"
 

@@ -90,7 +90,7 @@ def learned_note(summary: Figures) -> str:
     """Return how to read the estimate of wrong answers, or why there is none; empty where nobody asked for it."""
     if summary.get("learned"):
         return (
-            "Wrong answers of the semantic cache, as a share of all requests of the class, since it last forgot: "
+            "Wrong answers of the semantic cache, as a share of the newest 20,000 requests of the class: "
             "modelled from explored calls and interval at the lever's own confidence, for learned answers; the share "
             "that people found wrong among those they looked at, for curated ones."
         )

@@ -41,6 +41,8 @@ class PostgresStore:
     Time is the replicas' own: their clocks should agree.
     """
 
+    shared = True
+
     def __init__(self, place: Place, clock: Clock, *, max_bytes: int = 2**30) -> None:
         self._clock = clock
         self._max_bytes = max_bytes
