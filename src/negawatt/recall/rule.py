@@ -9,9 +9,10 @@ cannot be counted, for nobody asked the model; so three things stand in for coun
    acceptance threshold, the ratio of wrong ones to those that the model expects corrects it (a Gamma posterior, prior 4
    wrong in 4 expected; a row beyond the threshold counts less, by the square of how far it is beyond).
 3. What was served so far is judged by the model as it is now. Of the number of wrong hits (a Poisson count whose mean
-   is known as well as the model's parameters or the correction are, whichever is known less) the quantile
-   ``1 - alpha`` may not exceed ``delta * n``. The threshold is moved so that this holds at twice the requests seen so
-   far, if requests come as they came lately.
+   is only known as well as the model's parameters and the correction are) the quantile ``1 - alpha / 2`` may not exceed
+   ``delta * n``. The threshold is moved so that this holds at twice the requests seen so far, if requests come as they
+   came lately. The other half of alpha is for the choosing: a threshold that is moved again and again to where it seems
+   just allowed is lucky more often than not.
 
 Where the newest comparisons of what would be served say that the budget is being broken, the world has changed: what
 was learned is forgotten, and exploring starts again; what was answered wrongly stays on the books. All of it is about
@@ -59,7 +60,7 @@ class Verdict(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The share of wrong hits among *n* requests: estimate, and an interval at the rule's confidence."""
+    """The share of wrong hits among *n* requests: estimate, and an interval at the rule's confidence, ``1 - alpha``."""
 
     low: float
     central: float
@@ -81,7 +82,7 @@ class AcceptanceRule:
     def __init__(self, *, delta: float, alpha: float, explore: float, rng: random.Random) -> None:
         self.delta = delta
         self.drifts = 0
-        self._quantile = NormalDist().inv_cdf(1 - alpha)
+        self._quantile = NormalDist().inv_cdf(1 - alpha / 2)
         self._explore = explore
         self._rng = rng
         self._requests = Rows(len(PRIOR), REMEMBERED)  # flag: what became of it
@@ -246,7 +247,7 @@ class AcceptanceRule:
         self._ratio_spread = (float((counts**2 * self._compared.flags).sum()) + _RATIO_PRIOR) ** 0.5 / wrong
 
     def _most(self, expected: NDArray[np.float64], doubt: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the quantile ``1 - alpha`` of counts of which the model expects *expected*, with variance *doubt*.
+        """Return the quantile ``1 - alpha / 2`` of counts of which the model expects *expected*, with variance *doubt*.
 
         Poisson counts whose means are uncertain; Cornish and Fisher's expansion to the third cumulant, since the counts
         are small.
@@ -254,7 +255,7 @@ class AcceptanceRule:
         import numpy as np
 
         mean = np.maximum(self._ratio * expected, 1e-9)
-        doubt = np.maximum(self._ratio**2 * doubt, (mean * self._ratio_spread) ** 2)
+        doubt = self._ratio**2 * doubt + (mean * self._ratio_spread) ** 2
         variance = mean + doubt
         skew = (mean + 3 * doubt + 2 * doubt**2 / mean) / variance
         most: NDArray[np.float64] = mean + self._quantile * variance**0.5 + (self._quantile**2 - 1) / 6 * skew

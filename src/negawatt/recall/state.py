@@ -19,7 +19,7 @@ async def learned_rows(config: Config, cases: Cases) -> list[dict[str, Any]]:
     """Return a row for each class and tier, sorted. Raises `StoreError`.
 
     *wrong_share* is ``{mean, low, high}``, or None where nothing is known. For learned answers it is what the
-    acceptance rule estimates, of the newest 20,000 requests, with its own confidence (``1 - 2 * alpha`` between
+    acceptance rule estimates, of the newest 20,000 requests, with its own confidence (``1 - alpha`` between
     low and high). For curated answers, of which nobody asks the model, it is what people found wrong among those that
     they judged (Wilson's interval, 95 %); how many were given is not known here, for only what is drawn for review is
     written down.
