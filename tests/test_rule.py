@@ -209,3 +209,14 @@ def test_a_steady_world_seldom_looks_like_a_drift():
     """In 90 streams in which nothing changed, at most a few were forgotten."""
     drifts = [one.rule.drifts for delta in (0.01, 0.02, 0.05) for one in streams(delta)]
     assert sum(drifts) <= 3
+
+
+def test_a_rule_that_has_seen_much_goes_on_learning():
+    """When all places for comparisons are taken, new ones still change what it says."""
+    rule = a_rule()  # it has answered nothing, so nothing is a drift
+    for i in range(6000):
+        rule.learn(word(f"many{i}", GOOD if i % 2 else POOR, wrong=i % 2 == 0))
+    before = rule.risk(GOOD)
+    for i in range(600):
+        rule.learn(word(f"news{i}", GOOD, wrong=True))
+    assert before < 0.02 and 0.1 < rule.risk(GOOD) < 1

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from negawatt.indexes import FORGOT, Case
 from negawatt.recall.features import PRIOR
-from negawatt.recall.risk import LEAST_COMPARED, RiskModel, bucket_of, fitted
+from negawatt.recall.risk import RiskModel, bucket_of, fitted
 from negawatt.recall.rows import Rows
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = 20_000  # requests
 _COMPARED = 5000  # candidates
+_FIT_EVERY = 20  # comparisons, and a twentieth of all
 _LATELY = 1000  # requests that say how requests come
 _RATIO_PRIOR = 4.0
 _LEAST_RISK = 0.005  # of a threshold, for what is near it
@@ -96,7 +97,7 @@ class AcceptanceRule:
         self._slots: dict[str, int] = {}  # of the compared, by the call's id
         self._ids: dict[int, str] = {}
         self._model: RiskModel | None = None
-        self._fitted_at = 0
+        self._unfitted = 0  # comparisons since the last fit
         self._ratio, self._ratio_spread = 1.0, _RATIO_PRIOR**-0.5
         self._mean_lean = 1.0  # of the newest that would be served
 
@@ -153,7 +154,8 @@ class AcceptanceRule:
         """
         again = case.id in self._slots
         self._take(case)
-        if again or len(self._slots) >= max(LEAST_COMPARED, self._fitted_at + max(20, self._fitted_at // 20)):
+        self._unfitted += 1
+        if again or self._unfitted >= max(_FIT_EVERY, len(self._compared) // 20):
             self._fit()
         if case.wrong and self._drifted():
             self.drifts += 1
@@ -190,7 +192,7 @@ class AcceptanceRule:
         compared = self._compared
         model = fitted(compared.features, compared.answers, compared.flags.astype(float), self._model)
         if model is not None:
-            self._model, self._fitted_at = model, len(compared)
+            self._model, self._unfitted = model, 0
 
     # -- the budget --------------------------------------------------------------------------------------------
 
