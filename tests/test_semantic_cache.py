@@ -236,7 +236,7 @@ async def test_a_poisoned_entry_is_not_served():
         for change, reason in [
             ({"protocol": "messages"}, "answer in 'messages'"),
             ({"body": b" " * 3000 + good.kept.body}, "larger than 2000 bytes"),
-            ({"body": b'{"choices": []}'}, "no whole answer"),
+            ({"body": b'{"choices": []}'}, "not the answer that was kept"),
         ]:
             kept = msgspec.structs.replace(good.kept, **change)
             value = msgspec.msgpack.encode(msgspec.structs.replace(good, kept=kept))

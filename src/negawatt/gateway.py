@@ -229,7 +229,7 @@ class Gateway:
         cache = ExactCache(
             config.levers.exact_cache, config.classes, store=self.store, validate=broken_contract, clock=self.clock,
             background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
-            itemized=lambda call: _mode(config, "item_cache", call) == "on" and items.itemized(call),
+            itemized=lambda call: items.itemized(call) and _mode(config, "item_cache", call) == "on",
             shares=lambda call: _mode(config, "coalesce", call) == "on" and coalesce.shares(call),
         )  # fmt: skip
         return cache, items, coalesce

@@ -179,7 +179,7 @@ def no_answer(entry: Json) -> None:
 
 POISON = {
     longer: "larger than 50000 bytes", of_another_protocol: "an answer in 'messages'",
-    half_an_answer: "no whole answer", no_answer: "no whole answer",
+    half_an_answer: "not the answer that was kept", no_answer: "not the answer that was kept",
 }  # fmt: skip
 
 

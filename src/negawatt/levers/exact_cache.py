@@ -114,7 +114,7 @@ class ExactCache:
             return f"the stored answer is {age_s:.0f} s old; this call takes {takes_s:.0f} at most"
         wrong = poisoned(call, entry, self._settings.max_entry_bytes)
         reply = revived(call, entry, NAME) if wrong is None else None
-        return (entry, reply) if reply is not None else wrong or "the stored entry is no whole answer"
+        return (entry, reply) if reply is not None else wrong or "the stored entry is not the answer that was kept"
 
     async def _forward(
         self, call: Call, key: str, plan: Plan, forward: Handler, done: Callable[[], None] = lambda: None

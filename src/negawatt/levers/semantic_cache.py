@@ -222,7 +222,7 @@ class SemanticCache:
         call, entry = asked.call, found.entry
         reply = revived(call, entry.kept, NAME)
         if reply is None:
-            call.note(NAME, "miss", "the stored entry is no whole answer")
+            call.note(NAME, "miss", "the stored entry is not the answer that was kept")
             return None
         age_s = round(self._clock.time() - entry.kept.stored_at, 3)
         detail = {**_detail(found), "risk": round(found.verdict.risk, 5), "age_s": age_s, "tier": LEARNED}
