@@ -205,7 +205,9 @@ def ledger_series(outcomes: Sequence[Outcome]) -> Series:
 def _levers(rows: Rows, boot: Bootstrap, *, also: Sequence[str] = (), shadow: bool = False) -> dict[str, Figures]:
     """Return the figures of each lever that spared something, and of those in *also*, in pipeline order."""
     order = lever_order(rows.decided)
-    order += [lever for lever in also if lever not in order]
+    for place, lever in enumerate(also):  # they are in pipeline order too
+        if lever not in order:
+            order.insert(max((order.index(one) + 1 for one in also[:place]), default=0), lever)
     figures = {lever: lever_figures(lever, rows, boot, shadow=shadow) for lever in order}
     return {lever: found for lever, found in figures.items() if found["hits"] or lever in also}
 
