@@ -27,10 +27,6 @@ class Bold:
         self.requests = 0
         self.delta, self.drifts = 0.01, 0
 
-    @property
-    def seen(self) -> int:
-        return self.requests
-
     def decide(self, features: tuple[float, ...] | None, answer: bytes = b"", *, watch: bool = False) -> Verdict:
         self.requests += 1
         if features is None:

@@ -87,7 +87,7 @@ class AcceptanceRule:
         self._explore = explore
         self._rng = rng
         self._requests = Rows(len(PRIOR), REMEMBERED)  # flag: what became of it
-        self._seen = 0
+        self._seen = 0  # requests, those included that are remembered no more
         self._forget()
 
     def _forget(self) -> None:
@@ -105,11 +105,6 @@ class AcceptanceRule:
     def requests(self) -> int:
         """How many requests the rule knows of."""
         return len(self._requests)
-
-    @property
-    def seen(self) -> int:
-        """How many it was ever told of."""
-        return self._seen
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
