@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import http.client
 import json
@@ -77,6 +78,7 @@ class Process:
                 env={**kept, "PYTHONUNBUFFERED": "1", **environ},
             )  # fmt: skip
         self.pid = self._child.pid
+        atexit.register(self.stop)  # a test that failed before it could
 
     @property
     def output(self) -> str:
@@ -89,6 +91,7 @@ class Process:
         self._child.send_signal(number)
 
     def stop(self) -> None:
+        atexit.unregister(self.stop)
         if self._child.poll() is None:
             self._child.terminate()
             try:
