@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from worlds import bare_call, chat
+from worlds import bare_call, chat, virtual, world
 
 from negawatt.call import Call, Hints, Scope
 from negawatt.config import ExactCache, RequestClass, SemanticCache
@@ -210,6 +210,17 @@ def test_a_bad_tag_is_named(bad: str):
         tagged(f"good=1, {bad}")
     assert repr(bad[:80]) in error.value.message
     assert error.value.param == "x-negawatt-cache-tags"
+
+
+@virtual
+async def test_a_call_with_a_bad_tag_is_refused_before_anybody_is_asked():
+    """Its caller hears of it, whether or not the answer would have been kept."""
+    async with world() as w:
+        for temperature in (0, 1):
+            with pytest.raises(InvalidRequest, match="x-negawatt-cache-tags: 'nonsense' is not a tag"):
+                await w.ask(chat(temperature=temperature), cache_tags="nonsense")
+        assert w.calls == 0
+        assert [row.ending for row in w.rows()] == ["refused", "refused"]
 
 
 def test_there_are_at_most_16_tags():

@@ -24,6 +24,7 @@ from negawatt.errors import (
 )
 from negawatt.keys import permissions_digest, scope_of
 from negawatt.pipeline import Handler
+from negawatt.recall.policy import callers_tags
 from negawatt.reply import Reply
 
 ANYONE = Caller()
@@ -167,6 +168,7 @@ class Admit:
         if call.hints.mode not in (None, "on", "shadow", "off"):
             header = "x-negawatt-mode"
             raise InvalidRequest(f"{header}: expected off, shadow or on, got {call.hints.mode[:50]!r}", param=header)
+        callers_tags(call.hints.cache_tags)  # refused here: where they are used, the answer has left
         name = self._class_name(call.hints)
         return call.with_(
             caller=caller,
