@@ -95,14 +95,9 @@ class PostgresStore:
         wanted, now = list({digest(tag) for tag in tags}), self._clock.time()
         if dry_run:
             return int(await self._database.run(lambda c: c.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now)))
-        count = 0
-        while True:  # part by part: each must end in time
-            gone = await self._database.changed(
-                self._lock, lambda c: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, AT_ONCE)
-            )
-            count += sum(bool(row["alive"]) for row in gone)
-            if len(gone) < AT_ONCE:
-                return count
+        return await self._database.deleted(
+            self._lock, lambda c: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, AT_ONCE)
+        )
 
     async def claim(self, key: str, *, ttl_s: float) -> str | None:
         token, now = uuid.uuid4().hex, self._clock.time()

@@ -188,6 +188,15 @@ class Database:
         async with self._changing:
             return await self.run(locked)
 
+    async def deleted(self, lock: int, delete: Callable[[Connection], Awaitable[Any]]) -> int:
+        """Return how many rows *delete* takes away that were *alive*: `AT_ONCE` each time, so that each ends soon."""
+        count = 0
+        while True:
+            gone = await self.changed(lock, delete)
+            count += sum(bool(row["alive"]) for row in gone)
+            if len(gone) < AT_ONCE:
+                return count
+
     async def beside(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Return what *work* does with a connection of its own, however long it takes. Raises `StoreError`."""
         with self._translated():
