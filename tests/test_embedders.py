@@ -437,8 +437,8 @@ async def test_who_asks_while_a_lane_ends_is_not_left_waiting(turns: int):
     for _ in range(turns):
         await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        await batching.embed(["two"])
-    await first
+        assert (await batching.embed(["two"])).shape == (1, 8)
+    assert (await first).shape == (1, 8)
     await batching.close()
 
 

@@ -96,7 +96,7 @@ def test_a_bad_url_names_its_field_and_what_is_wrong(url: str, said: str, clock:
 @pytest.mark.parametrize("url", ["redis:", "redis://", "redis://h", "rediss://h:6380/3", "redis://user@[::1]/0"])
 async def test_a_good_url_opens_without_a_server(url: str, opened: Open):
     """Nothing is asked of the server before it is needed."""
-    opened(url)
+    assert isinstance(opened(url), RedisStore)
 
 
 async def test_the_number_of_the_database_counts(redis_server: RedisServer, opened: Open):
