@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from backends import ManualClock
 from indexes import DIMENSIONS, MODEL, SIZE, at, case, place_at
-from postgres_server import PostgresServer, running_postgres
+from postgres_server import PostgresServer
 
 from negawatt.commands.recall import with_index
 from negawatt.config import parse_config
@@ -27,13 +27,6 @@ from negawatt.stores.postgres import PostgresStore
 from negawatt.stores.postgres_database import place_of
 
 LONG_S = 60.0  # the most that anything here may take, on a loaded machine
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A real server for the tests of this module."""
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture
@@ -417,8 +410,7 @@ async def test_much_is_deleted_part_by_part(
     postgres: PostgresServer, both: tuple[PostgresIndex, PostgresStore], monkeypatch
 ):
     """So that no statement takes too long; all of it, and counted."""
-    for module in ("indexes", "stores"):
-        monkeypatch.setattr(f"negawatt.{module}.postgres.AT_ONCE", 3)
+    monkeypatch.setattr("negawatt.stores.postgres_database.AT_ONCE", 3)
     index, store = both
     for i in range(9):
         await index.put(f"k{i}", at(i), b"v", scope="s", ttl_s=100, tags=("t", "u") if i < 7 else ("t",))

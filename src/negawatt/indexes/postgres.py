@@ -19,7 +19,6 @@ from negawatt.indexes.checks import ANY, check_dimensions, check_entry, check_mo
 from negawatt.indexes.opening import count_of
 from negawatt.indexes.postgres_graphs import EXPANSION_SEARCH, Graphs
 from negawatt.stores.postgres_database import (
-    AT_ONCE,
     MOST_ROUNDS,
     SETUP_LOCK,
     Connection,
@@ -133,7 +132,7 @@ class PostgresIndex:
         if dry_run:
             return int(await self._database.run(lambda c: c.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now)))
         return await self._database.deleted(
-            self._lock, lambda c: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, AT_ONCE)
+            self._lock, lambda c, most: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, most)
         )
 
     async def stats(self) -> IndexStats:

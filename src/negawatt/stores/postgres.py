@@ -14,7 +14,6 @@ from negawatt.clock import Clock
 from negawatt.stores import StoreStats
 from negawatt.stores import postgres_sql as sql
 from negawatt.stores.postgres_database import (
-    AT_ONCE,
     MOST_ROUNDS,
     Connection,
     Database,
@@ -96,7 +95,7 @@ class PostgresStore:
         if dry_run:
             return int(await self._database.run(lambda c: c.fetchval(sql.COUNT_TAGGED, wanted, len(wanted), now)))
         return await self._database.deleted(
-            self._lock, lambda c: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, AT_ONCE)
+            self._lock, lambda c, most: c.fetch(sql.DELETE_TAGGED, wanted, len(wanted), now, most)
         )
 
     async def claim(self, key: str, *, ttl_s: float) -> str | None:

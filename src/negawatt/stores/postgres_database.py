@@ -188,11 +188,11 @@ class Database:
         async with self._changing:
             return await self.run(locked)
 
-    async def deleted(self, lock: int, delete: Callable[[Connection], Awaitable[Any]]) -> int:
+    async def deleted(self, lock: int, delete: Callable[[Connection, int], Awaitable[Any]]) -> int:
         """Return how many rows *delete* takes away that were *alive*: `AT_ONCE` each time, so that each ends soon."""
         count = 0
         while True:
-            gone = await self.changed(lock, delete)
+            gone = await self.changed(lock, lambda connection: delete(connection, AT_ONCE))
             count += sum(bool(row["alive"]) for row in gone)
             if len(gone) < AT_ONCE:
                 return count
