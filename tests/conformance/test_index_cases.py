@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-from backends import ManualClock
-from indexes import KINDS, Open, case, opening
-from postgres_server import PostgresServer, running_postgres
+from indexes import Open, case
 
 from negawatt.indexes import Case, Cases
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A real server for the tests of this module."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=KINDS)
-async def open_index(request, tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens indexes of one kind, and closes them all."""
-    async with opening(request.param, ManualClock(), tmp_path, lambda: request.getfixturevalue("postgres")) as opener:
-        yield opener
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ WRITER = Path(__file__).with_name("writer.py")
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "index.sqlite"
 

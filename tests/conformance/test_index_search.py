@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from backends import ManualClock
-from indexes import KINDS, Open, opening, some
-from postgres_server import PostgresServer, running_postgres
+from indexes import Open, opening, some
+from postgres_server import PostgresServer
 
 from negawatt.indexes import Index
 from negawatt.indexes import postgres_sql as sql
@@ -21,25 +20,6 @@ from negawatt.stores.postgres_database import digest
 DIMENSIONS, ENTRIES, K = 32, 700, 8
 ROWS = some(ENTRIES, seed=7, dimensions=DIMENSIONS)
 QUERIES = some(60, seed=8, dimensions=DIMENSIONS)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A real server for the tests of this module."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=KINDS)
-async def open_index(request, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Open]:
-    """Opens indexes of one kind, and closes them all."""
-    async with opening(request.param, clock, tmp_path, lambda: request.getfixturevalue("postgres")) as opener:
-        yield opener
 
 
 async def filled(open_index: Open, **more: int) -> Index:

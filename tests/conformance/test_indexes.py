@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +10,12 @@ import pytest
 from backends import ManualClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from indexes import DIMENSIONS, KINDS, MODEL, SIZE, Open, at, opening, some
-from postgres_server import PostgresServer, running_postgres
+from indexes import DIMENSIONS, MODEL, SIZE, Open, at, some
+from postgres_server import PostgresServer
 
 from negawatt.errors import ConfigError, IndexMismatch
 from negawatt.indexes import Index, IndexStats
 from negawatt.registry import INDEXES, open_backend
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A real server for the tests of this module."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=KINDS)
-async def open_index(request, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Open]:
-    """Opens indexes of one kind, and closes them all."""
-    async with opening(request.param, clock, tmp_path, lambda: request.getfixturevalue("postgres")) as opener:
-        yield opener
 
 
 @pytest.fixture

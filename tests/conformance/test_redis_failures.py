@@ -29,11 +29,6 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def prefix() -> str:
     return f"failing-{next(_numbers)}:"
 

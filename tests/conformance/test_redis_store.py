@@ -27,11 +27,6 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def prefix() -> str:
     return f"only-{next(_numbers)}:"
 

@@ -15,11 +15,6 @@ from negawatt.stores import Store, StoreStats
 from negawatt.stores.sqlite import SqliteStore
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 async def kept(store: Store, *keys: str) -> str:
     """Return those of *keys* that are there, in the order in which they were asked for."""
     return "".join([key for key in keys if await store.get(key) is not None])

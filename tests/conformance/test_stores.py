@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from backends import ManualClock
-from postgres_server import PostgresServer, running_postgres
 
 from negawatt.errors import ConfigError
 from negawatt.registry import STORES, open_backend
@@ -23,18 +22,6 @@ pytest_plugins = ["redis_server"]
 Open = Callable[..., Store]
 BIG = 1 << 20
 _numbers = itertools.count()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A real server for the tests of this module."""
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
