@@ -27,6 +27,7 @@ _OVERSAMPLED = 3  # candidates of the graph for each neighbour wanted
 _LEAST_SOUGHT, _MOST_SOUGHT = 32, 1_024
 _ROUNDING = 1e-5  # what a cosine computed in another order may differ by
 _CONNECTIVITY, _EXPANSION_ADD = 16, 96
+_ALONE = 10_000  # vectors which one thread adds, one by one, before others help
 _EXPANSION_SEARCH, _ENOUGH_FOR = 64, 100_000  # candidates kept in mind during a search, among so many vectors
 
 
@@ -213,5 +214,8 @@ class Vectors:
             ndim=self._dimensions, metric="cos", dtype="i8", connectivity=_CONNECTIVITY,
             expansion_add=_EXPANSION_ADD, expansion_search=expansion(len(places)),
         )  # fmt: skip
-        graph.add(places, rows)
+        # Threads that add to a small graph at once lose links that it never gets back.
+        graph.add(places[:_ALONE], rows[:_ALONE], threads=1)
+        if len(places) > _ALONE:
+            graph.add(places[_ALONE:], rows[_ALONE:])
         return graph
