@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from negawatt.proof.statistics import Bootstrap, Interval
+from negawatt.statistics import Bootstrap, Interval
 
 RESAMPLES = 400
 

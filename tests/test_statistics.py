@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negawatt.proof.statistics import (
+from negawatt.statistics import (
     MAX_UNITS,
     UNDEFINED,
     Bootstrap,

@@ -163,7 +163,7 @@ def _caches(rows: list[Outcome]) -> dict[str, Any]:
 
     from negawatt.proof.caches import cache_figures
     from negawatt.proof.figures import Rows, builtin, decisions_of
-    from negawatt.proof.statistics import Bootstrap
+    from negawatt.statistics import Bootstrap
 
     boot = Bootstrap([row.fingerprint or row.id for row in rows], np.random.default_rng(1))
     return builtin(cache_figures(Rows(outcomes=rows, decided=decisions_of(rows), base_cost_pusd=None), boot))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from negawatt.proof.figures import J_PER_WH, PUSD, Decided, Figures, Rows, Spared, spared_by
-from negawatt.proof.statistics import UNDEFINED, Bootstrap, column
+from negawatt.statistics import UNDEFINED, Bootstrap, column
 
 CACHES = ("exact_cache", "item_cache", "coalesce", "semantic_cache")  # in pipeline order
 _LOOKED = frozenset({"hit", "stale", "partial", "miss", "explored", "asked whole"})

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from negawatt.ledger.outcome import Outcome
-from negawatt.proof.statistics import UNDEFINED, Array, Bootstrap, Interval, column, quantile
+from negawatt.statistics import UNDEFINED, Array, Bootstrap, Interval, column, quantile
 
 PUSD = 1e12  # pico-dollars in a dollar
 J_PER_WH = 3600.0

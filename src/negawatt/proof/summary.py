@@ -29,7 +29,7 @@ from negawatt.proof.figures import (
     row_figures,
     savings,
 )
-from negawatt.proof.statistics import UNDEFINED, Array, Bootstrap, Interval, column
+from negawatt.statistics import UNDEFINED, Array, Bootstrap, Interval, column
 
 Provider = Literal["recorded", "modelled", "live"]
 
