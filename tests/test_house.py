@@ -17,7 +17,7 @@ FILE_LINES, BODY_LINES, PARAMETERS = 400, 50, 6
 ROOMS = {
     "economics": set(),
     "wire": {"economics"},
-    "verify": set(),
+    "verify": {"embedders", "recall"},
     "stores": set(),
     "embedders": {"stores"},
     "indexes": {"stores"},
@@ -26,9 +26,22 @@ ROOMS = {
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
     "layers": {"recall", "stores"},
-    "levers": {"economics", "ledger", "wire", "stores", "embedders", "indexes", "recall"},
-    "proof": {"wire", "economics", "ledger", "providers", "verify"},
-    "commands": {"wire", "economics", "ledger", "providers", "proof", "stores", "embedders", "indexes", "recall"},
+    "routing": {"economics", "wire", "embedders", "recall", "verify"},
+    "levers": {"economics", "ledger", "wire", "stores", "embedders", "indexes", "recall", "routing", "verify"},
+    "proof": {"wire", "economics", "ledger", "providers", "embedders", "recall", "routing", "verify"},
+    "commands": {
+        "wire",
+        "economics",
+        "ledger",
+        "providers",
+        "proof",
+        "stores",
+        "embedders",
+        "indexes",
+        "recall",
+        "routing",
+        "verify",
+    },
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
 TOP = {

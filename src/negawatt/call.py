@@ -127,6 +127,8 @@ class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     claim: str | None = None  # token of a layer's entry that the caller is making
     session: str | None = None
     mode: str | None = None
+    quality: str | None = None  # the least share of right answers; counts only where it is above the target
+    risk: str | None = None  # counts only where it is above the class's
     deadline_ms: str | None = None
     cache_control: str | None = None
 
@@ -137,6 +139,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     provider: str
     model: str  # as the provider names it
     name: str  # as callers name it
+    effort: str | None = None  # of reasoning; None: as the request says
 
 
 class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -164,6 +167,7 @@ class Saved(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     provider: str
     upstream_s: float | None = None
     basis: str = "measured"
+    instead: bool = False  # not beside what was asked, but in its place: what was asked comes off
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -278,6 +282,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     hints: Hints = NO_HINTS
     caller: Caller | None = None
     request_class: str = "default"
+    policy: str | None = None  # that chooses the model; None: the caller chose it
     scope: Scope = NO_SCOPE
     deadline: Deadline | None = None
     targets: tuple[Target, ...] = ()

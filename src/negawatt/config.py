@@ -17,25 +17,26 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from negawatt.config_routes import Effort, Match, Policy, Quality
+from negawatt.config_types import (
+    Budget,
+    Count,
+    Level,
+    Mode,
+    Name,
+    NotNegative,
+    Positive,
+    Protocol,
+    Section,
+    Share,
+)
 from negawatt.errors import ConfigError
 
-Protocol = Literal["chat", "responses", "messages", "count_tokens", "embeddings", "rerank", "completions"]
-Mode = Literal["off", "shadow", "canary", "on"]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Budget = Annotated[float, Meta(gt=0, lt=1)]
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
 Need = Literal["permissions", "corpus_version", "prompt_version", "tool_digests"]
-Count = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _T = TypeVar("_T")
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file."""
-
-
-class Server(_Section, frozen=True):
+class Server(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 4100
     max_body_bytes: Count = 20 * 1024 * 1024
@@ -45,17 +46,17 @@ class Server(_Section, frozen=True):
     allow_origins: tuple[str, ...] = ()  # browsers' pages that may call; none by default
 
 
-class Ledger(_Section, frozen=True):
+class Ledger(Section, frozen=True):
     url: str = "sqlite:///negawatt.sqlite"
     keep_content: bool = False  # keep requests and answers as well, so that they can be replayed
 
 
-class Tokenizer(_Section, frozen=True):
+class Tokenizer(Section, frozen=True):
     models: str | tuple[str, ...]  # patterns of model names, as their provider has them
     file: str  # a tokenizer.json
 
 
-class Economics(_Section, frozen=True):
+class Economics(Section, frozen=True):
     prices: str | None = None  # TOML file of your own prices, asked first
     litellm_prices: str | None = None  # JSON file in LiteLLM's format, asked last
     energy: str | None = None  # TOML file of your own energy coefficients
@@ -64,7 +65,7 @@ class Economics(_Section, frozen=True):
     tokenizers: tuple[Tokenizer, ...] = ()  # of models whose tokenizer you have
 
 
-class LayerRules(_Section, frozen=True):
+class LayerRules(Section, frozen=True):
     """Of one layer of the application's own work."""
 
     ttl_s: Positive = 3600.0
@@ -74,19 +75,19 @@ class LayerRules(_Section, frozen=True):
     wait_s: NotNegative = 30.0  # for what somebody else is making; then everyone makes it for themselves
 
 
-class Cache(_Section, frozen=True):
+class Cache(Section, frozen=True):
     store: str = "memory://?max_bytes=268435456"
     vary: tuple[str, ...] = ()  # headers of requests, beside the vendors' own, that can change an answer
     layers: dict[str, LayerRules] = {}  # of the application's own work, where they differ from the usual ones
 
 
-class Recall(_Section, frozen=True):
+class Recall(Section, frozen=True):
     embedder: str = "default:"
     index: str = "memory:"
     curated: str | None = None  # TOML file of questions with their answers, kept by people
 
 
-class Lever(_Section, frozen=True):
+class Lever(Section, frozen=True):
     """What every lever has."""
 
     mode: Mode = "on"
@@ -138,19 +139,30 @@ class Retry(Lever, frozen=True):
     breaker_cooldown_s: Positive = 10.0
 
 
-class Levers(_Section, frozen=True):
+class Classify(Lever, frozen=True):
+    intents: str | None = None  # TOML file of examples: the classes are learned from it
+    confidence: Share = 0.5  # of the likeliest class; below it, the request is of class default
+
+
+class Route(Lever, frozen=True):
+    affinity_s: NotNegative = 300.0  # how long a provider's prefix cache is counted on
+
+
+class Levers(Section, frozen=True):
+    classify: Classify = Classify()
     exact_cache: ExactCache = ExactCache()
     item_cache: ItemCache = ItemCache()
     semantic_cache: SemanticCache = SemanticCache()
     coalesce: Coalesce = Coalesce()
+    route: Route = Route()
     retry: Retry = Retry()
 
 
-class Holdout(_Section, frozen=True):
+class Holdout(Section, frozen=True):
     share: Share = 0.01  # of calls that pass through none of the saving levers: the control group
 
 
-class RequestClass(_Section, frozen=True):
+class RequestClass(Section, frozen=True):
     """A kind of request, with what differs for it. Levers that it does not name stay as they are."""
 
     owner: str | None = None
@@ -162,10 +174,19 @@ class RequestClass(_Section, frozen=True):
     max_error: Budget | None = None  # of the semantic cache, where it differs
     max_cache_bytes: Count | None = None
     cache: Literal["deterministic", "always", "never"] | None = None
+    task: Name | None = None
+    path: Literal["retrieve", "transform", "generate", "reason"] | None = None
+    complexity: Level | None = None
+    risk: Level | None = None  # what harm a wrong answer does; callers may say a higher one, never a lower
+    latency: Literal["interactive", "standard", "batch"] | None = None
+    quality: Quality | None = None  # the target, where it differs from the policy's
+    policy: Name | None = None  # which of [policies] chooses the model
+    match: tuple[Match, ...] = ()  # a request that one of these describes is of this class
+    schema: dict[str, Any] | None = None  # JSON schema that answers have to keep, beside what a request asks for
     levers: dict[str, Mode] = {}
 
 
-class Provider(_Section, frozen=True):
+class Provider(Section, frozen=True):
     name: Name
     kind: str | None = None  # a row of providers/rows.toml, or recorded, or modelled; default: the name
     base_url: str | None = None
@@ -183,16 +204,17 @@ class Provider(_Section, frozen=True):
     url: str | None = None  # recorded:FILE or modelled:?a=..., for those two kinds
 
 
-class Model(_Section, frozen=True):
+class Model(Section, frozen=True):
     """A name that callers may use, and where it leads."""
 
     name: Name
     provider: Name
     upstream: str | None = None  # the provider's own name for it; default: the same
     fallbacks: tuple[str, ...] = ()  # names of other models, tried in order
+    effort: Effort | None = None  # of reasoning, where the caller's own word is not to count
 
 
-class Key(_Section, frozen=True):
+class Key(Section, frozen=True):
     id: Name
     key_env: Name
     tenant: Name = "default"
@@ -201,7 +223,7 @@ class Key(_Section, frozen=True):
     models: tuple[str, ...] | None = None
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     server: Server = Server()
     ledger: Ledger = Ledger()
     economics: Economics = Economics()
@@ -210,6 +232,7 @@ class Config(_Section, frozen=True):
     levers: Levers = Levers()
     holdout: Holdout = Holdout()
     classes: dict[str, RequestClass] = {}
+    policies: dict[str, Policy] = {}
     providers: tuple[Provider, ...] = ()
     models: tuple[Model, ...] = ()
     keys: tuple[Key, ...] = ()
@@ -223,7 +246,6 @@ LAYERS: Mapping[str, tuple[Need | Literal["user"], ...]] = {
     "answers": (),
 }
 """The layers that are there anyway, and what each needs unless the configuration says otherwise."""
-_LAYER = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 def load_config(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Config:
@@ -249,8 +271,9 @@ def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
     """Return *data* as a `Config`. Raises `ConfigError`: ``source: path.of.field: what was expected``."""
     _name_entries(data, source)
     config = convert(data, Config, source)
-    problems = _Problems(config, source)
-    problems.check()
+    from negawatt.config_checks import Problems
+
+    Problems(config, source).check()
     return config
 
 
@@ -258,7 +281,12 @@ def _name_entries(data: Mapping[str, Any], source: str) -> None:
     """Raise `ConfigError` for a bad entry of a table whose keys are names, which alone says whose entry it is."""
     cache = data.get("cache")
     layers = cache.get("layers") if isinstance(cache, dict) else None
-    for path, table, kind in (("classes", data.get("classes"), RequestClass), ("cache.layers", layers, LayerRules)):
+    tables = (
+        ("classes", data.get("classes"), RequestClass),
+        ("policies", data.get("policies"), Policy),
+        ("cache.layers", layers, LayerRules),
+    )
+    for path, table, kind in tables:
         for name, entry in table.items() if isinstance(table, dict) else ():
             convert(entry, kind, source, f"{path}.{name}")
 
@@ -278,51 +306,6 @@ def convert(data: object, kind: type[_T], source: str, path: str = "") -> _T:
             where, what = f"{where}.{missing[1]}".removeprefix("."), "this field is required"
         where = ".".join(filter(None, (path, where)))
         raise ConfigError(f"{source}: {where or 'top level'}: {what.replace('`', '')}", param=where) from error
-
-
-class _Problems:
-    """What the types alone cannot say: names that must exist, and must be there once."""
-
-    def __init__(self, config: Config, source: str) -> None:
-        self._config = config
-        self._source = source
-
-    def check(self) -> None:
-        config = self._config
-        self._once("providers", [p.name for p in config.providers])
-        self._once("models", [m.name for m in config.models])
-        self._once("keys", [k.id for k in config.keys])
-        providers = {p.name for p in config.providers}
-        models = {m.name for m in config.models}
-        for i, model in enumerate(config.models):
-            if model.provider not in providers:
-                self._refuse(f"models[{i}].provider", f"no provider is named {model.provider!r}", providers)
-            for j, fallback in enumerate(model.fallbacks):
-                if fallback not in models:
-                    self._refuse(f"models[{i}].fallbacks[{j}]", f"no model is named {fallback!r}", models)
-                if fallback == model.name:
-                    self._refuse(f"models[{i}].fallbacks[{j}]", "a model cannot be its own fallback")
-        for name in config.cache.layers:
-            if not _LAYER.fullmatch(name) or name in ("embeddings", "rerank"):
-                what = "a layer's name has letters, digits, _, . and -, 64 at most; embeddings and rerank are taken"
-                self._refuse(f"cache.layers.{name[:80]}", what)
-        semantic = config.levers.semantic_cache
-        if semantic.same_answer < semantic.other_answer:
-            what = f"expected a similarity of at least other_answer, which is {semantic.other_answer:g}"
-            self._refuse("levers.semantic_cache.same_answer", what)
-        for name, request_class in config.classes.items():
-            for lever in request_class.levers:
-                if lever not in LEVER_NAMES:
-                    self._refuse(f"classes.{name}.levers.{lever}", "there is no such lever", set(LEVER_NAMES))
-
-    def _once(self, table: str, names: list[str]) -> None:
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                self._refuse(f"{table}[{i}]", f"{name!r} is there twice")
-
-    def _refuse(self, where: str, what: str, known: set[str] | None = None) -> None:
-        hint = f"; known: {', '.join(sorted(known)) or 'none'}" if known is not None else ""
-        raise ConfigError(f"{self._source}: {where}: {what}{hint}", param=where)
 
 
 def with_found_providers(config: Config, environ: Mapping[str, str]) -> Config:

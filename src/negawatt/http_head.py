@@ -35,6 +35,8 @@ _HINTS = {
     b"x-negawatt-claim": "claim",
     b"x-negawatt-session": "session",
     b"x-negawatt-mode": "mode",
+    b"x-negawatt-quality": "quality",
+    b"x-negawatt-risk": "risk",
     b"x-negawatt-deadline-ms": "deadline_ms",
     b"cache-control": "cache_control",
     b"x-api-key": "key",

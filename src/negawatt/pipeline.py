@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 
 from negawatt.call import Call
-from negawatt.config import Mode
+from negawatt.config_types import Mode
 from negawatt.errors import NegawattError
 from negawatt.reply import Burst, Reply
 
