@@ -45,8 +45,8 @@ ROOMS = {
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
 TOP = {
-    "gateway", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server", "serving",
-    "cli", "registry", "catalogue",
+    "gateway", "assembly", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server",
+    "serving", "cli", "registry", "catalogue",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

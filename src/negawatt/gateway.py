@@ -15,13 +15,15 @@ import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-import msgspec
 import orjson
 
+from negawatt import assembly
 from negawatt.asides import Asides
-from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Saved, Trail
+from negawatt.assembly import step
+from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
@@ -32,33 +34,24 @@ from negawatt.economics.counting import TokenCounter
 from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
 from negawatt.economics.tokenizer_files import TokenizerFiles
-from negawatt.economics.usage import Usage
 from negawatt.embedders import Embedder
 from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
-from negawatt.levers.coalesce import Coalesce
 from negawatt.levers.conversations import Conversations
-from negawatt.levers.exact_cache import ExactCache
-from negawatt.levers.item_cache import ItemCache
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
-from negawatt.levers.semantic_cache import Parts, SemanticCache
-from negawatt.pipeline import Background, Handler, Pipeline, Step
+from negawatt.pipeline import Background, Handler, Pipeline
 from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
-from negawatt.recall.compare import Judge
 from negawatt.recall.learner import Learner
-from negawatt.recall.policy import CachePolicy
-from negawatt.recalling import Recall, judges, open_recall
+from negawatt.recalling import Recall, open_recall
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.stores import Store
 from negawatt.telemetry import DESCRIBED, Sample, Telemetry, exposition, learned_samples
-from negawatt.translate.said import said
-from negawatt.verify.schema import broken_contract
 from negawatt.wire.chat import CHAT
 from negawatt.wire.wires import WIRES
 
@@ -67,7 +60,6 @@ log = logging.getLogger(__name__)
 _NO_KEY = "negawatt-ready"  # nothing is ever under it
 _MODELS_S = 60.0
 _MODELS_TIMEOUT_S = 3.0
-SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache")
 
 
 class Gateway:
@@ -101,42 +93,45 @@ class Gateway:
         self._models: tuple[float, list[str]] | None = None
         self.recall = recall
         self.tokens = tokens
-        levers = config.levers
-        counter = Counter(providers, WIRES, tokens, {"count_tokens": self._counted_here})
-
-        # The levers, in the one order that they have. The others of the design have their place marked.
         self.telemetry = Telemetry()
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count)
+        self._shared = assembly.Shared(
+            config=config, clock=clock, rng=rng, store=store, ledger=ledger, accounts=accounts, tokens=tokens,
+            catalogue=self.catalogue, background=self.background, telemetry=self.telemetry,
+            asides=Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s),
+        )  # fmt: skip
         self.admit = Admit(
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms,
             conversations=Conversations(ledger, divided=keyring.divided, classes=config.classes),
         )  # fmt: skip
-        self._asides = Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s)
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
-        cache, items, coalesce = self._certain()
-        self.learner, semantic = self._semantic(recall, counter)
-        self.pipeline = Pipeline(
-            [
-                # compose       the request takes its final meaning
-                # classify      names the class that every later lever is tuned by
-                # offload       the cheapest answer has no model
-                _step("exact_cache", cache, config),  # certain, microseconds
-                _step("item_cache", items, config),  # of a batch, only what is not known
-                _step("coalesce", coalesce, config),  # n equal calls cost one
-                *semantic,  # a guess, so after certainty
-                # compress      after the caches, so that they key on the request as asked
-                # structure     the output contract
-                # cap           needs the contract
-                # route         when the final size is known
-                # batch         per chosen model
-                _step("retry", Retry(levers.retry, clock, rng), config),  # nearest to the network
-            ],
-            counter,
-            class_modes={name: policy.levers for name, policy in config.classes.items()},
-            background=self.background,
-        )
+        counter = Counter(providers, WIRES, tokens, {"count_tokens": partial(assembly.counted_here, tokens)})
+        self.learner, self.pipeline = self._levers(counter)
+
+    def _levers(self, counter: Handler) -> tuple[Learner | None, Pipeline]:
+        """Return the levers in the one order that they have; the others of the design have their place marked."""
+        config, shared = self.config, self._shared
+        cache, items, coalesce = assembly.certain(shared, lambda: self.pipeline)
+        learner, semantic = assembly.semantic(shared, self.recall, counter)
+        steps = [
+            # compose       the request takes its final meaning
+            # classify      names the class that every later lever is tuned by
+            # offload       the cheapest answer has no model
+            step("exact_cache", cache, config),  # certain, microseconds
+            step("item_cache", items, config),  # of a batch, only what is not known
+            step("coalesce", coalesce, config),  # n equal calls cost one
+            *semantic,  # a guess, so after certainty
+            # compress      after the caches, so that they key on the request as asked
+            # structure     the output contract
+            # cap           needs the contract
+            # route         when the final size is known
+            # batch         per chosen model
+            step("retry", Retry(config.levers.retry, self.clock, self._rng), config),  # nearest to the network
+        ]
+        modes = {name: policy.levers for name, policy in config.classes.items()}
+        return learner, Pipeline(steps, counter, class_modes=modes, background=self.background)
 
     @classmethod
     @asynccontextmanager
@@ -217,59 +212,6 @@ class Gateway:
         )
         trail.call = call
         return call
-
-    def _certain(self) -> tuple[ExactCache, ItemCache, Coalesce]:
-        """Return what answers without guessing: caches of whole answers and of items, and calls in flight."""
-        config = self.config
-        coalesce = Coalesce(config.levers.coalesce, config.classes)
-        items = ItemCache(
-            config.levers.item_cache, config.classes, store=self.store, clock=self.clock, background=self.background,
-            count=self.tokens.count,
-        )  # fmt: skip
-        cache = ExactCache(
-            config.levers.exact_cache, config.classes, store=self.store, validate=broken_contract, clock=self.clock,
-            background=self.background, ask_again=lambda call: self._asides.ask_again(call, self.pipeline),
-            itemized=lambda call: items.itemized(call) and _mode(config, "item_cache", call) == "on",
-            shares=lambda call: _mode(config, "coalesce", call) == "on" and coalesce.shares(call),
-        )  # fmt: skip
-        return cache, items, coalesce
-
-    def _semantic(self, recall: Recall | None, bottom: Handler) -> tuple[Learner | None, list[Step]]:
-        """Return the semantic cache as a step, and what it learns with; nothing of it where it is off."""
-        if recall is None:
-            return None, []
-        settings, classes = self.config.levers.semantic_cache, self.config.classes
-        learner = Learner(
-            settings, classes, cases=recall.index.cases, clock=self.clock, rng=self._rng, alert=self.telemetry.alert,
-            spawn=self.background.spawn,
-        )  # fmt: skip
-        targets = judges(self.config, self.catalogue)
-
-        def judge_of(call: Call) -> Judge | None:
-            return self._asides.judge(call, targets, bottom) if targets else None
-
-        parts = Parts(
-            recall.embedder, recall.index, learner, recall.curated, said, broken_contract, judge_of, self._spared
-        )
-        policy = CachePolicy(settings, classes)
-        lever = SemanticCache(settings, policy, parts, clock=self.clock, background=self.background)
-        return learner, [_step("semantic_cache", lever, self.config)]
-
-    def _spared(self, call: Call, text: str) -> Saved:
-        """Return what a model would have used that had said *text* in answer to *call*, by our own count."""
-        target = call.targets[0]
-        asked = self.tokens.count(target.model, call.wire.prompt(call.request), call.wire.contract(call.request))
-        said_ = self.tokens.count_text(target.model, text)
-        usage = Usage(input_tokens=asked.tokens, output_tokens=said_.tokens, basis="estimated")
-        return Saved(usage=usage, model=target.model, provider=target.provider, basis="estimated")
-
-    def _counted_here(self, call: Call) -> Reply:
-        """Answer how many tokens *call* has, for a provider that does not offer to count; and say how we know."""
-        model = call.targets[0].model
-        found = self.tokens.count(model, call.wire.prompt(call.request), call.wire.contract(call.request))
-        reply = Reply(call.wire, body=orjson.dumps({"input_tokens": found.tokens, "negawatt": {"basis": found.basis}}))
-        reply.answered_by = "negawatt"
-        return reply
 
     async def handle(self, call: Call) -> Reply:
         """Send *call* down and return its Reply, which must be closed. Raises `NegawattError`."""
@@ -371,27 +313,3 @@ def open_accounts(config: Config) -> Accounts:
     )
     energy = Energy(None if economics.energy is None else Path(economics.energy), batch=economics.batch)
     return Accounts(prices, energy, Carbon(economics.zone), price_ids(config))
-
-
-def _mode(config: Config, lever: str, call: Call) -> str:
-    """Return the mode of *lever* for the class of *call*."""
-    policy = config.classes.get(call.request_class)
-    usual: str = getattr(config.levers, lever).mode
-    return usual if policy is None else policy.levers.get(lever, usual)
-
-
-def _step(name: str, lever: Any, config: Config) -> Step:
-    settings = getattr(config.levers, name)
-    return Step(name, lever, name in SAVING_LEVERS, settings.mode, settings.share)
-
-
-def with_modes(config: Config, modes: Mapping[str, Any]) -> Config:
-    """Return *config* with the levers named in *modes* set to their mode. A class's own ``off`` stays."""
-    levers = {name: msgspec.structs.replace(getattr(config.levers, name), mode=mode) for name, mode in modes.items()}
-    classes = {
-        name: msgspec.structs.replace(
-            policy, levers={n: m for n, m in policy.levers.items() if n not in modes or m == "off"}
-        )
-        for name, policy in config.classes.items()
-    }
-    return msgspec.structs.replace(config, levers=msgspec.structs.replace(config.levers, **levers), classes=classes)

@@ -21,11 +21,12 @@ import msgspec
 import orjson
 
 from negawatt import __version__
+from negawatt.assembly import SAVING_LEVERS, with_modes
 from negawatt.call import Caller, Hints
 from negawatt.catalogue import open_stand_in
 from negawatt.config import Config, Levers, Provider, RequestClass
 from negawatt.errors import ConfigError, NegawattError
-from negawatt.gateway import SAVING_LEVERS, Gateway, open_accounts, with_modes
+from negawatt.gateway import Gateway, open_accounts
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
 from negawatt.proof.summary import ArmRun, ReplayRun
@@ -147,7 +148,9 @@ def arm_configs(config: Config, arms: Sequence[str]) -> dict[str, Config]:
     every = {
         name: "on"
         for name in config.levers.__struct_fields__
-        if getattr(unasked, name).mode != "off" or getattr(config.levers, name).mode != "off"
+        if name != "classify"  # it saves nothing: every arm has the same classes
+        and (name != "route" or config.policies)
+        and (getattr(unasked, name).mode != "off" or getattr(config.levers, name).mode != "off")
     }
     found: dict[str, Config] = {}
     for arm in arms:
