@@ -141,6 +141,12 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     name: str  # as callers name it
     effort: str | None = None  # of reasoning; None: as the request says
 
+    @property
+    def label(self) -> str:
+        """Where the model's name leads, as caches are divided by it: ``openai/gpt-5 at low``."""
+        where = f"{self.provider}/{self.model}"
+        return where if self.effort is None else f"{where} at {self.effort}"
+
 
 class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What, beside the request itself, may change an answer. Part of every cache key."""

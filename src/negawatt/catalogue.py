@@ -79,7 +79,7 @@ class Catalogue:
 
 
 def _target(model: Model) -> Target:
-    return Target(model.provider, model.upstream or model.name, model.name)
+    return Target(model.provider, model.upstream or model.name, model.name, model.effort)
 
 
 def _is_pattern(name: str) -> bool:

@@ -129,6 +129,10 @@ class Asked(Protocol):
         """True when the caller of a stream gets to see the usage in it."""
         ...
 
+    def with_effort(self, request: Request, effort: str) -> Request:
+        """Return *request* with *effort* in place of what its caller said of it; itself where nobody thinks."""
+        ...
+
     def with_usage(self, request: Request) -> Request:
         """Return *request* so changed that the stream it asks for will carry its usage; itself if it does already."""
         ...

@@ -192,7 +192,7 @@ class Admit:
         policy = self._classes.get(name)
         return scope_of(
             caller, call.hints, personal=policy is not None and policy.personal,
-            model_policy=f"{targets[0].provider}/{targets[0].model}",
+            model_policy=targets[0].label,
             headers=self._obeyed(call.headers) if call.headers else None,
         )  # fmt: skip
 

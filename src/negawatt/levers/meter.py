@@ -188,6 +188,7 @@ class Meter:
                 "provider": attempt.target.provider,
                 "priced_as": self._accounts.price_id(attempt.target.provider),
                 "model": attempt.target.model,
+                **({} if attempt.target.effort is None else {"effort": attempt.target.effort}),
                 "status": attempt.status,
                 "error": attempt.error,
                 "billed": attempt.billed,

@@ -59,6 +59,8 @@ class Counter:
         target = call.targets[0]
         provider = self._providers[target.provider]
         own = call.wire.name
+        if target.effort is not None:
+            call = _with_effort(call, call.wire)
         if own not in provider.speaks and own in self._here:
             return self._here[own](call)
         way = self._route(call, target.provider)
@@ -68,6 +70,8 @@ class Counter:
         request = Request(data=way.request(call.request.data))
         wire = self._wires[way.target]
         asked = msgspec.structs.replace(call, request=request, wire=wire, headers=())
+        if target.effort is not None:
+            asked = _with_effort(asked, wire)  # once more: not every word for it has its like in the caller's protocol
         try:
             reply = await self._ask(asked, wire)
         except UpstreamStatus as error:
@@ -167,6 +171,13 @@ class Counter:
         before = self._answers.get(model, 0)
         self._answers[model] = before + 1
         return before < _COUNTED_FIRST or before % _COUNTED_EVERY == 0
+
+
+def _with_effort(call: Call, wire: Wire) -> Call:
+    """Return *call* with its target's effort, in the words of *wire*."""
+    effort = call.targets[0].effort
+    assert effort is not None
+    return msgspec.structs.replace(call, request=wire.with_effort(call.request, effort))
 
 
 def _in_callers_words(error: UpstreamStatus, wire: Wire) -> UpstreamStatus:

@@ -21,6 +21,7 @@ from negawatt.wire.common import (
     identity_without,
     openai_error_event,
 )
+from negawatt.wire.effort import chat_with_effort
 from negawatt.wire.merge import Unfaithful, join, merge_into, own, plain
 from negawatt.wire.question import question_in
 
@@ -296,6 +297,7 @@ class Chat:
     usage = staticmethod(usage)
     usage_only = staticmethod(usage_only)
     wants_usage = staticmethod(wants_usage)
+    with_effort = staticmethod(chat_with_effort)
     with_usage = staticmethod(with_usage)
 
     def folder(self) -> ChatFolder:

@@ -170,6 +170,10 @@ class Completions:
     def folder(self) -> CompletionsFolder:
         return CompletionsFolder()
 
+    def with_effort(self, request: Request, effort: str) -> Request:
+        """Return *request* itself: this protocol is older than thinking."""
+        return request
+
     def question(self, request: Request) -> Question | None:
         """Return None: instructions and question are one text here."""
         return None

@@ -21,6 +21,7 @@ from negawatt.wire.common import (
     identity_without,
     named_events,
 )
+from negawatt.wire.effort import messages_with_effort
 from negawatt.wire.messages_folder import MessagesFolder, unfold
 from negawatt.wire.messages_prompt import prompt, written
 from negawatt.wire.question import question_in
@@ -325,6 +326,7 @@ class Messages:
     usage = staticmethod(usage)
     usage_only = staticmethod(usage_only)
     wants_usage = staticmethod(wants_usage)
+    with_effort = staticmethod(messages_with_effort)
     with_usage = staticmethod(with_usage)
 
     def folder(self) -> MessagesFolder:

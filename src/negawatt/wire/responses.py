@@ -14,6 +14,7 @@ from negawatt.errors import InvalidRequest, body_of
 from negawatt.protocol import Contract, Prompt, Question, Wire
 from negawatt.wire import chat, common
 from negawatt.wire.common import as_object, as_objects, check_shape, identity_without, named_events
+from negawatt.wire.effort import responses_with_effort
 from negawatt.wire.question import question_in
 from negawatt.wire.responses_folder import FINAL, ResponsesFolder, unfold
 
@@ -321,6 +322,7 @@ class Responses:
     usage = staticmethod(usage)
     usage_only = staticmethod(usage_only)
     wants_usage = staticmethod(wants_usage)
+    with_effort = staticmethod(responses_with_effort)
     with_usage = staticmethod(with_usage)
 
     def folder(self) -> ResponsesFolder:

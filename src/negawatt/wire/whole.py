@@ -73,6 +73,10 @@ class Whole:
     def with_usage(self, request: Request) -> Request:
         return request
 
+    def with_effort(self, request: Request, effort: str) -> Request:
+        """Return *request* itself: nobody thinks here."""
+        return request
+
     def text_of(self, data: Mapping[str, Any]) -> str:
         """Return nothing: no model wrote this."""
         return ""
