@@ -166,14 +166,19 @@ NO_SCOPE = Scope()
 
 
 class Saved(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """What a decision spared, against the call as it would have gone on without it. Priced by the meter."""
+    """What a decision spared, against the call as it would have gone on without it. Priced by the meter.
+
+    *instead*: the call would have used this in place of its attempts, not beside them. What was saved is then the
+    difference, which may be negative. Of several such decisions the newest counts, and only where something was asked.
+    In shadow it is the other way round: what the attempts would have been replaced by.
+    """
 
     usage: Usage
     model: str
     provider: str
     upstream_s: float | None = None
     basis: str = "measured"
-    instead: bool = False  # not beside what was asked, but in its place: what was asked comes off
+    instead: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -215,8 +220,8 @@ class Trail:
     """
 
     __slots__ = (
-        "_holds", "attempts", "bill", "call", "clock", "counted", "decisions", "ended", "ending", "error", "first_byte",
-        "holdout", "on_complete", "reply", "status", "waited_s",
+        "_holds", "answered", "attempts", "bill", "call", "clock", "counted", "decisions", "ended", "ending", "error",
+        "first_byte", "holdout", "on_complete", "reply", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(self, clock: Clock) -> None:
@@ -224,6 +229,7 @@ class Trail:
         self.call: Call | None = None  # the newest copy
         self.decisions: list[Decision] = []
         self.attempts: list[Attempt] = []
+        self.answered: Attempt | None = None  # whose answer the caller gets, where a lever chose between several
         self.waited_s = 0.0  # time spent waiting on purpose: queue, backoff, a shared answer
         self.first_byte: float | None = None
         self.ended: float | None = None
@@ -248,6 +254,16 @@ class Trail:
             # Nobody needs them now. The trail and its call refer to each other: left so, they would wait for the
             # garbage collector, which on a busy gateway is a large part of the work.
             self.call = self.reply = self.on_complete = None
+
+    @property
+    def answerer(self) -> Attempt | None:
+        """The attempt whose answer the caller gets; where there is none yet, the last one."""
+        if self.answered is not None:
+            return self.answered
+        for attempt in reversed(self.attempts):
+            if attempt.error is None:
+                return attempt
+        return self.attempts[-1] if self.attempts else None
 
     def open_attempt(self, target: Target) -> Attempt:
         attempt = Attempt(target, self.clock.monotonic())

@@ -69,8 +69,8 @@ def note_of(call: Call) -> dict[str, Any]:
 
 
 def _model(trail: Trail, call: Call) -> str | None:
-    if trail.attempts:
-        return trail.attempts[-1].target.model
+    if trail.answerer is not None:
+        return trail.answerer.target.model
     return call.targets[0].model if call.targets else None
 
 

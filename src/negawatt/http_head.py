@@ -111,7 +111,8 @@ def answer_headers(call: Call, reply: Reply, head: Head, length: int | None) -> 
         (b"x-negawatt-cache", cache_of(trail).encode()),
     ]
     if newest.targets:
-        model = trail.attempts[-1].target if trail.attempts else newest.targets[0]
+        answerer = trail.answerer
+        model = newest.targets[0] if answerer is None else answerer.target
         headers.append((b"x-negawatt-model", _printable(model.model)))
     if length is None:
         headers.append((b"cache-control", b"no-store"))

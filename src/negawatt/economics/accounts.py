@@ -39,8 +39,10 @@ class Bill(msgspec.Struct, frozen=True):
     baseline_cost_usd: Decimal | None
     baseline_joules: Joules | None
     attempts: list[Amount]
-    saved: dict[int, Amount]  # by the position of the decision
+    saved: dict[int, Amount]  # by the position of the decision; what came in place of attempts, less those
     spared: list[Saved]  # the same, as the levers said it
+    void: set[int]  # positions of decisions that say they saved, and do not count
+    used: tuple[int, int] | None  # input and output tokens of the attempts; None where those of one are unknown
 
     @property
     def saved_usd(self) -> Decimal | None:
@@ -131,18 +133,21 @@ class Accounts:
         actual = attempts[0] if len(attempts) == 1 else total(attempts) if attempts else _NOTHING
         usages = [attempt.usage for attempt in trail.attempts if attempt.usage is not None]
         usage = usages[0] if len(usages) == 1 else sum(usages[1:], usages[0]) if usages else None
-        saved, spared = self._saved(trail.decisions, received_at)
+        asked = any(attempt.billed for attempt in trail.attempts)
+        void = _void(trail.decisions, asked=asked)
+        saved, spared = self._saved(trail.decisions, void, received_at)
         own = (0, 0) if usage is None else (usage.input_tokens, usage.output_tokens)
+        instead = next((place for place in saved if _is_instead(trail.decisions[place])), None)
         tokens: tuple[int | None, int | None] = own
         if spared:
-            tokens = (
-                own[0] + sum([one.usage.input_tokens for one in spared]),
-                own[1] + sum([one.usage.output_tokens for one in spared]),
-            )
-        elif usage is None and trail.attempts:
+            tokens = _together(own if instead is None else (0, 0), spared)
+        elif usage is None and asked:
             tokens = (None, None)
         baseline = actual
-        if saved:
+        if instead is not None:
+            baseline = total(list(saved.values()))
+            saved[instead] = difference(saved[instead], actual)
+        elif saved:
             amounts = list(saved.values())
             baseline = amounts[0] if actual is _NOTHING and len(amounts) == 1 else total([actual, *amounts])
         return Bill(
@@ -155,6 +160,8 @@ class Accounts:
             attempts=attempts,
             saved=saved,
             spared=spared,
+            void=void,
+            used=None if any(a.billed and a.usage is None for a in trail.attempts) else own,
         )
 
     def _attempt(self, attempt: Attempt, at: float) -> Amount:
@@ -162,24 +169,32 @@ class Accounts:
             return _NOTHING
         return self.amount(attempt.target.provider, attempt.target.model, attempt.usage, at)
 
-    def _saved(self, decisions: list[Decision], at: float) -> tuple[dict[int, Amount], list[Saved]]:
+    def _saved(self, decisions: list[Decision], void: set[int], at: float) -> tuple[dict[int, Amount], list[Saved]]:
         amounts: dict[int, Amount] = {}
         spared: list[Saved] = []
         for place, decision in enumerate(decisions):
             saved = decision.saved
-            if saved is not None and decision.mode != "shadow":
+            if saved is not None and decision.mode != "shadow" and place not in void:
                 amounts[place] = self.amount(saved.provider, saved.model, saved.usage, at)
                 spared.append(saved)
         return amounts, spared
 
-    def priced_saving(self, saved: Saved, amount: Amount | None, at: float) -> dict[str, Any]:
-        """Return *saved* as the ledger keeps it, to be encoded by msgspec."""
-        if amount is None:  # a shadow decision: priced, but part of no sum
+    def priced_saving(self, saved: Saved, place: int, bill: Bill, at: float) -> dict[str, Any]:
+        """Return *saved*, of the decision at *place*, as the ledger keeps it, to be encoded by msgspec."""
+        amount = bill.saved.get(place)
+        shadow = amount is None  # priced, but part of no sum
+        if amount is None:
             amount = self.amount(saved.provider, saved.model, saved.usage, at)
+            if saved.instead:
+                amount = difference(bill.actual, amount)
         joules = amount.joules
+        tokens: tuple[int | None, int | None] = (saved.usage.input_tokens, saved.usage.output_tokens)
+        if saved.instead:
+            tokens = _less(saved.usage, bill.used, -1 if shadow else 1)
         return {
-            "input_tokens": saved.usage.input_tokens,
-            "output_tokens": saved.usage.output_tokens,
+            "input_tokens": tokens[0],
+            "output_tokens": tokens[1],
+            **({"instead": True} if saved.instead else {}),
             "usage": saved.usage,
             "model": saved.model,
             "provider": saved.provider,
@@ -196,6 +211,46 @@ def to_pusd(cost_usd: Decimal | None) -> int | None:
     if cost_usd is None:
         return None
     return int(cost_usd.scaleb(12).to_integral_value(ROUND_HALF_EVEN)) if cost_usd else 0
+
+
+def _void(decisions: list[Decision], *, asked: bool) -> set[int]:
+    """Return the places of decisions that do not count: only the newest can come in place of what was *asked*."""
+    void: set[int] = set()
+    newest: dict[bool, int] = {}  # in shadow, or not
+    for place, decision in enumerate(decisions):
+        if _is_instead(decision):
+            shadow = decision.mode == "shadow"
+            void.update((newest[shadow],) if shadow in newest else ())
+            newest[shadow] = place
+    return void if asked else void | set(newest.values())
+
+
+def _is_instead(decision: Decision) -> bool:
+    return decision.saved is not None and decision.saved.instead
+
+
+def _together(own: tuple[int, int], spared: list[Saved]) -> tuple[int, int]:
+    """Return the input and output tokens of *own* and *spared*."""
+    usages = [one.usage for one in spared]
+    return own[0] + sum([u.input_tokens for u in usages]), own[1] + sum([u.output_tokens for u in usages])
+
+
+def _less(usage: Usage, used: tuple[int, int] | None, sign: int) -> tuple[int | None, int | None]:
+    """Return the tokens of *usage* less those that were *used*, or the other way round."""
+    if used is None:
+        return None, None
+    return sign * (usage.input_tokens - used[0]), sign * (usage.output_tokens - used[1])
+
+
+def difference(one: Amount, other: Amount) -> Amount:
+    """Return *one* less *other*, which may be negative; unknown if a part is unknown. Sources are those of *one*.
+
+    The range of the energy is from the least that it may be to the most: what is wrong with one figure need not be
+    wrong with the other, which is of another model, or of another number of tokens.
+    """
+    cost = None if one.cost_usd is None or other.cost_usd is None else one.cost_usd - other.cost_usd
+    joules = None if one.joules is None or other.joules is None else one.joules - other.joules
+    return Amount(cost, joules, one.price_source, one.energy_basis)
 
 
 def total(amounts: list[Amount]) -> Amount:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from negawatt.economics.accounts import Accounts, Amount, to_pusd, total
+from negawatt.economics.accounts import Accounts, Amount, difference, to_pusd, total
 from negawatt.economics.energy import Joules
 from negawatt.economics.usage import Usage
 from negawatt.ledger.export import usd
@@ -54,17 +54,20 @@ def repriced(row: Outcome, accounts: Accounts, versions: str) -> Outcome:
     for attempt, amount in zip(attempts, amounts, strict=True):
         attempt["cost_pusd"] = to_pusd(amount.cost_usd)
     spared = []
+    actual, instead = total(amounts), False
     for decision in decisions:
         saved = decision.get("saved")
         if saved is None:
             continue
-        amount = _amount(saved, accounts, row.received_at)
+        amount, shadow = _amount(saved, accounts, row.received_at), decision.get("mode", "on") == "shadow"
+        if not shadow:
+            spared.append(amount)
+        if saved.get("instead"):
+            amount = difference(actual, amount) if shadow else difference(amount, actual)
+            instead = instead or not shadow
         saved["cost_pusd"] = to_pusd(amount.cost_usd)
         saved["energy_j"] = None if amount.joules is None else list(msgspec.structs.astuple(amount.joules))
-        if decision.get("mode", "on") != "shadow":
-            spared.append(amount)
-    actual = total(amounts)
-    baseline = total([actual, *spared])
+    baseline = total(spared if instead else [actual, *spared])
     joules = None if actual.joules is None else actual.joules + accounts.own(row.overhead_s)
     named = next((a for a in [actual, *spared] if a.price_source is not None), actual)
     return msgspec.structs.replace(

@@ -148,10 +148,11 @@ class Flight:
 
     def credit(self, call: Call) -> None:
         """Note on *call* what the shared call spared it, once that is known."""
-        attempts = [attempt for attempt in self.call.trail.attempts if attempt.usage is not None]
-        if not attempts or any(d.lever == NAME and d.saved is not None for d in call.trail.decisions):
+        attempt = self.call.trail.answered
+        if attempt is None or attempt.usage is None:
+            attempt = next((one for one in reversed(self.call.trail.attempts) if one.usage is not None), None)
+        if attempt is None or any(d.lever == NAME and d.saved is not None for d in call.trail.decisions):
             return
-        attempt = attempts[-1]
         assert attempt.usage is not None
         spent = None if attempt.ended is None else attempt.ended - attempt.started
         saved = Saved(

@@ -79,7 +79,7 @@ class Meter:
     def outcome(self, call: Call, trail: Trail) -> Outcome:
         """Return the row of a call that has ended."""
         bill = self._accounts.bill(trail, call.received_at) if trail.bill is None else trail.bill
-        last = _last(trail)
+        last = trail.answerer
         caller, hints, error, digest = call.caller, call.hints, trail.error, call.request.digest
         checked = bool(call.targets)
         duration_s, upstream_s, queue_s, overhead_s = _times(call, trail)
@@ -163,20 +163,19 @@ class Meter:
     def _decisions(self, trail: Trail, bill: Bill, at: float) -> str:
         if not trail.decisions:
             return "[]"
-        rows = [
-            d if d.saved is None else self._priced(d, bill.saved.get(place), at)
-            for place, d in enumerate(trail.decisions)
-        ]
+        rows = [d if d.saved is None else self._priced(d, place, bill, at) for place, d in enumerate(trail.decisions)]
         return _encode(rows).decode()
 
-    def _priced(self, decision: Decision, amount: Amount | None, at: float) -> dict[str, Any]:
+    def _priced(self, decision: Decision, place: int, bill: Bill, at: float) -> Decision | dict[str, Any]:
         assert decision.saved is not None
+        if place in bill.void:
+            return msgspec.structs.replace(decision, saved=None)
         return {
             "lever": decision.lever,
             "action": decision.action,
             "reason": decision.reason,
             "mode": decision.mode,
-            "saved": self._accounts.priced_saving(decision.saved, amount, at),
+            "saved": self._accounts.priced_saving(decision.saved, place, bill, at),
             "detail": decision.detail,
         }
 
@@ -233,14 +232,6 @@ def cache_of(trail: Trail) -> str:
         if decision.lever in CACHES and decision.action in _MISSED and decision.mode == "on":
             return "miss"
     return "bypass"
-
-
-def _last(trail: Trail) -> Attempt | None:
-    """Return the attempt that answered, else the last one."""
-    for attempt in reversed(trail.attempts):
-        if attempt.error is None:
-            return attempt
-    return trail.attempts[-1] if trail.attempts else None
 
 
 def _first_named(bill: Bill) -> Amount:

@@ -88,9 +88,8 @@ def revived(call: Call, entry: Kept, lever: str) -> Reply | None:
 
 def origin_of(call: Call, reply: Reply) -> tuple[Target, Usage | None, float | None]:
     """Return where *reply* came from, what it used there and how long that took."""
-    answered = [attempt for attempt in call.trail.attempts if attempt.error is None]
-    if answered:
-        attempt = answered[-1]
+    attempt = call.trail.answerer
+    if attempt is not None and attempt.error is None:
         spent = None if attempt.ended is None else attempt.ended - attempt.started
         return attempt.target, attempt.usage, spent
     shared = call.trail.decided("coalesce")
