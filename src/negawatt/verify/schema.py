@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from negawatt.protocol import Contract
+from negawatt.verify.verdict import Case, Verdict
 
 
 def broken_contract(contract: Contract, answers: Sequence[str]) -> str | None:
@@ -22,6 +23,20 @@ def broken_contract(contract: Contract, answers: Sequence[str]) -> str | None:
         if problem is not None:
             return problem
     return None
+
+
+class SchemaVerifier:
+    """Passes what keeps the JSON that the request, or its class, asks for. Knows only yes and no."""
+
+    kind = "schema"
+
+    async def __call__(self, case: Case) -> Verdict:
+        if case.contract is None:
+            return Verdict(False, 0.0, "neither the request nor its class asks for JSON", self.kind)
+        if not case.answers:
+            return Verdict(False, 0.0, "the answer says nothing that a schema could hold for", self.kind)
+        broken = broken_contract(case.contract, case.answers)
+        return Verdict(broken is None, float(broken is None), broken, self.kind)
 
 
 def _problem(schema: Any, value: Any) -> str | None:

@@ -19,11 +19,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     context: str | None = None  # what the request supplies to answer from
     contract: Contract | None = None  # the JSON that was asked for
     expected: str | None = None
+    others: Sequence[str] | None = None  # what other models, or further samples, answered; None: they were not asked
     ask: Ask | None = None  # asks a model on the books of the same call; None: nobody may be asked
 
 
 Ask = Callable[[str, str], Awaitable[str]]
 """Asks a model (its name, a prompt) and returns the text of its answer. Raises `negawatt.errors.NegawattError`."""
+
+
+def tagged(name: str, text: str) -> str:
+    """Return *text* between tags, as material for a prompt: it cannot close its tag itself."""
+    return f"<{name}>\n{text.replace(f'</{name}', f'< /{name}')}\n</{name}>"
 
 
 class Verdict(NamedTuple):
