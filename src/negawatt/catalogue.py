@@ -13,6 +13,7 @@ from negawatt.errors import ConfigError
 from negawatt.providers import Provider
 from negawatt.providers.rows import ROWS, Row
 
+AUTO = "auto"  # callers who ask for it leave the model to the policy of their request's class
 _MOST_KEPT = 10_000
 
 
@@ -21,6 +22,7 @@ class Catalogue:
 
     def __init__(self, config: Config) -> None:
         self._models = {model.name: model for model in config.models}
+        self._policies = config.policies
         self._providers = config.providers
         self._kept: dict[str, tuple[Target, ...]] = {}
         # Those who take any model, with the vendor's own ones.
@@ -39,7 +41,8 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """Return the names that callers may use, as far as the configuration says them."""
-        listed = list(self._models)
+        listed = [*(AUTO, *self._policies)] if self._policies else []
+        listed += self._models
         for provider in self._providers:
             listed += [name for name in provider.models if not _is_pattern(name)]
         return list(dict.fromkeys(listed))
@@ -59,6 +62,10 @@ class Catalogue:
         return [one.name for one in self._providers if any(_is_pattern(name) for name in one.models)]
 
     def _find(self, name: str) -> tuple[Target, ...]:
+        if self._policies and (name == AUTO or name in self._policies):
+            # Where it leads is decided later, by its policy: until then, to one that the policy may choose.
+            policy = self._policies.get(name) or next(iter(self._policies.values()))
+            return self.targets(policy.candidates[-1].model)
         if name in self._models:
             # Of a fallback only its own target: models may be each other's fallbacks.
             return tuple(_target(self._models[one]) for one in (name, *self._models[name].fallbacks))

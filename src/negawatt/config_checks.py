@@ -54,8 +54,12 @@ class Problems:
 
     def _policy(self, name: str, policy: Policy) -> None:
         where = f"policies.{name}"
-        if any(model.name == name for model in self._config.models):
-            self._refuse(where, "a model has this name: callers could not say which of the two they mean")
+        for i, model in enumerate(self._config.models):
+            if model.name in (name, "auto"):
+                self._refuse(f"models[{i}].name", f"callers who ask for {model.name!r} mean a policy, so no model has it")
+        for i, one in enumerate(policy.candidates):
+            if one.model == "auto" or one.model in self._config.policies:
+                self._refuse(f"{where}.candidates[{i}].model", f"{one.model!r} is a policy, not a model")
         if not policy.candidates:
             self._refuse(f"{where}.candidates", "expected at least one")
         self._once(f"{where}.candidates", [_named(one.model, one.effort) for one in policy.candidates])
