@@ -100,6 +100,13 @@ def scope_of(
     )
 
 
+def narrowed(scope: Scope, caller: Caller | None, *, personal: bool) -> Scope:
+    """Return *scope* for a call that turned out to be of another class: as strict as it was, or stricter."""
+    if not personal or scope.user is not None or caller is None:
+        return scope
+    return msgspec.structs.replace(scope, user=caller.user)
+
+
 def missing_scope(policy: RequestClass | None, scope: Scope) -> str | None:
     """Return what a class needs before its answers may be kept or shared, and *scope* has not; None if all is there."""
     if policy is None:

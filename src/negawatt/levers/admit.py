@@ -142,9 +142,13 @@ class Admit:
             raise
         reply.deadline = call.deadline
         if call.wire.stateful:
-            reply.on_read(partial(self._conversations.remember, call))
+            reply.on_read(partial(self._remember, call))
         reply.on_end(self._leave)
         return reply
+
+    def _remember(self, call: Call, reply: Reply) -> None:
+        """Note whose answer it is, by the class that the call has come to have."""
+        self._conversations.remember(call.trail.call or call, reply)
 
     def _leave(self, _: Reply) -> None:
         self._in_flight -= 1

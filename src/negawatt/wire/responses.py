@@ -168,7 +168,8 @@ def _as_chat(item: dict[str, Any]) -> dict[str, Any]:
                                                           *as_objects(item.get("content"))])}  # fmt: skip
     if "role" in item:
         return {"role": item["role"], "content": _content(item.get("content"))}
-    return {"role": "user", "content": _written(item)}
+    role = "user" if kind is None else "tool" if str(kind).endswith("_output") else "assistant"
+    return {"role": role, "content": _written(item)}  # of the kinds that we do not read; no person says them
 
 
 def _content(content: Any) -> Any:
