@@ -20,8 +20,8 @@ from negawatt.routing.logistic import Floats, fit, log_softmax, scores
 
 Labels = NDArray[np.intp]
 
-PENALTIES = (1e-2, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-MIXES = (0.0, 0.3, 0.5)
+PENALTIES = (1e-2, 1e-3, 1e-4, 3e-5, 1e-5, 3e-6)
+MIXES = (0.0, 0.3, 0.5, 0.7)
 KEPT = 0.97  # of examples that belong to a class
 _WIDTH = 0.05  # of the kernel, in similarity
 _NEAREST = 3

@@ -39,7 +39,7 @@ WHERE = "levers.classify.intents"
 NONE = "default"
 LEAST_EXAMPLES = 5  # of each class
 _BATCH = 16  # texts given to the embedder at once, so that calls need not wait long for it
-_AGAIN_S = 30.0  # after the embedder failed
+_AGAIN_S = 30.0  # after the last try
 
 
 class Example(NamedTuple):
@@ -188,9 +188,10 @@ class Intents:
         return self._problem or "the intents are being learned"
 
     def begin(self, embedder: Embedder) -> None:
-        """Learn beside what goes on, unless that is done, or under way, or failed half a minute ago."""
+        """Learn beside what goes on, unless that is done, or under way, or was tried within the last half minute."""
         loop = asyncio.get_running_loop()
         if self._model is None and self._task is None and loop.time() >= self._again:
+            self._again = loop.time() + _AGAIN_S
             self._task = loop.create_task(self._learn(embedder))
 
     async def prepare(self, embedder: Embedder) -> None:
@@ -239,7 +240,6 @@ class Intents:
             log.info("intents: learned %d classes from %d examples; %s", len(classes), len(texts), share)
         except EmbedderError as error:
             self._problem = f"the embedder failed: {error.message}"
-            self._again = asyncio.get_running_loop().time() + _AGAIN_S
             log.warning("intents: not learned yet, rules alone classify: %s", error.message)
         finally:
             self._task = None

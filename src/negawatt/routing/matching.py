@@ -120,6 +120,9 @@ class Matcher:
     def _patterns(self, given: str | Sequence[str], field: str) -> tuple[str, ...]:
         patterns = (given,) if isinstance(given, str) else tuple(given)
         self._some(patterns, field)
+        for i, one in enumerate(patterns):
+            if not one.strip():
+                self._refuse(f"{field}[{i}]", "the pattern is empty")
         return patterns
 
     def _some(self, given: Any, field: str) -> None:
