@@ -10,6 +10,7 @@ from worlds import Fake, virtual, world
 
 from negawatt.call import Call, Target
 from negawatt.errors import InvalidRequest
+from negawatt.levers.classify import Classify
 from negawatt.levers.conversations import Conversations
 from negawatt.reply import Reply
 from negawatt.wire.responses import RESPONSES
@@ -169,3 +170,37 @@ async def test_a_container_is_state_too():
                 await w.send(w.call(request, wire=MESSAGES, key="a1"))
             assert caught.value.param == "container"
     assert MESSAGES.continues(Request(data={"container": {"skills": []}})) == []
+
+
+@virtual
+async def test_an_answer_that_was_found_to_be_personal_is_its_users_own():
+    """Nobody declared the class: a rule named it after the call was admitted. The ledger knows it as well."""
+    classes = {"personal": {"personal": True, "match": [{"says": "(?i)my "}]}}
+    async with world(Remembering(), classes=classes) as w:
+        classify = Classify(w.gateway.config.classes, w.gateway.config.levers.classify)
+
+        async def send(text: str, user: str | None, previous: str | None = None) -> bool:
+            fields = {} if previous is None else {"previous_response_id": previous}
+            call = w.call({"model": "gpt-5", "input": text, **fields}, wire=RESPONSES, user=user)
+
+            async def admitted(call: Call) -> Reply:
+                return await w.gateway.admit(call, lambda call: classify(call, w.gateway.pipeline))
+
+            try:
+                reply = await w.gateway.meter(call, admitted)
+            except InvalidRequest as error:
+                assert error.param == "previous_response_id"
+                return False
+            await reply.whole()
+            await reply.close()
+            return True
+
+        assert await send("What is my balance?", "alice")
+        assert await send("When are you open?", "alice")
+        assert [row.request_class for row in w.rows()] == ["personal", "default"]
+        for _ in range(2):
+            assert not await send("And then?", "bob", "resp_0")
+            assert not await send("And then?", None, "resp_0")
+            assert await send("And then?", "alice", "resp_0")
+            assert await send("And then?", "bob", "resp_1"), "what is not personal is the tenant's"
+            w.gateway.admit._conversations._owners.clear()

@@ -214,9 +214,8 @@ class Intents:
         if foreign is not None:
             return Guess(None, foreign, ())
         told, within = self._model.judge(await self._embedder.embed([text]))
-        chances = told[0].tolist()
-        ranking = tuple(sorted(zip(self._model.classes, chances, strict=True), key=lambda one: -one[1]))
-        if not within[0]:
+        ranking = tuple(sorted(zip(self._model.classes, told[0].tolist(), strict=True), key=lambda one: -one[1]))
+        if not within[0] and ranking[0][0] != NONE:
             return Guess(None, "unlike the examples", ranking)
         return Guess(ranking[0][0], None, ranking)
 
