@@ -11,6 +11,7 @@ import click
 
 from negawatt import __version__
 from negawatt.commands.cache import cache
+from negawatt.commands.evaluate import evaluate
 from negawatt.commands.ledger import ledger
 from negawatt.commands.proof import demo, replay, report
 from negawatt.commands.serve import init, serve
@@ -25,6 +26,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt report                       what was saved since
   negawatt demo                         a replay of the sample workload: what each lever saves
   negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
+  negawatt eval SUITE                   which is the smallest model that is good enough
 """
 
 
@@ -34,7 +36,7 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, cache, ledger, tokens):
+for _command in (init, serve, demo, replay, report, evaluate, cache, ledger, tokens):
     cli.add_command(_command)
 
 

@@ -181,6 +181,7 @@ class RequestClass(Section, frozen=True):
     latency: Literal["interactive", "standard", "batch"] | None = None
     quality: Quality | None = None  # the target, where it differs from the policy's
     policy: Name | None = None  # which of [policies] chooses the model
+    evaluate: bool = False  # its kept requests and answers may be used in evaluations (`negawatt eval`)
     match: tuple[Match, ...] = ()  # a request that one of these describes is of this class
     schema: dict[str, Any] | None = None  # JSON schema that answers have to keep, beside what a request asks for
     levers: dict[str, Mode] = {}

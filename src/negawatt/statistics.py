@@ -129,18 +129,27 @@ class Bootstrap:
         Repeats within a cluster are not evidence of their own. The sample size is that at which independent calls
         would vary as much as the clusters do (Korn and Graubard 1998); where all calls agree, the number of clusters.
         """
+        if np.isnan(hits).all():
+            return UNDEFINED
+        successes, n = self.evidence(hits)
+        return Interval(successes / n, *clopper_pearson(successes, n))
+
+    def evidence(self, hits: Array) -> tuple[float, float]:
+        """Return as how many independent calls, and successes among them, *hits* count; n is 0 where none is known."""
         known = ~np.isnan(hits)
         if not known.any():
-            return UNDEFINED
+            return 0.0, 0.0
         units, unit = np.unique(self._unit[known], return_inverse=True)
         ones = np.bincount(unit, weights=hits[known])
         sizes = np.bincount(unit).astype(np.float64)
+        if sizes.max() == 1:
+            return float(ones.sum()), float(units.size)  # nothing repeats: each call counts as one
         share = float(ones.sum() / sizes.sum())
         effective = float(units.size)
         if 0 < share < 1 and units.size > 1:
             spread = float(((ones - share * sizes) ** 2).sum()) * units.size / (units.size - 1) / sizes.sum() ** 2
             effective = min(share * (1 - share) / spread, float(sizes.sum())) if spread > 0 else effective
-        return Interval(share, *clopper_pearson(share * effective, effective))
+        return share * float(effective), float(effective)
 
     def _sums(self, table: Array, known: NDArray[np.bool_]) -> Array:
         by_unit = np.column_stack(
@@ -226,6 +235,30 @@ def clopper_pearson(successes: float, n: float) -> tuple[float, float]:
     low = 0.0 if successes == 0 else _beta_quantile(_LEVELS[0], successes, n - successes + 1)
     high = 1.0 if successes == n else _beta_quantile(_LEVELS[1], successes + 1, n - successes)
     return low, high
+
+
+def least_share(successes: float, n: float, confidence: float) -> float:
+    """Return the exact one-sided lower bound of a proportion: the true one is at least that with *confidence*."""
+    return 0.0 if successes <= 0 or n <= 0 else _beta_quantile(1 - confidence, successes, n - successes + 1)
+
+
+def most_share(successes: float, n: float, confidence: float) -> float:
+    """Return the exact one-sided upper bound of a proportion: the true one is at most that with *confidence*."""
+    return 1.0 if n <= 0 or successes >= n else _beta_quantile(confidence, successes + 1, n - successes)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return the exact two-sided p of McNemar's test: of pairs that differ, as many either way?"""
+    n, fewer = better + worse, min(better, worse)
+    return 1.0 if n == 0 else min(1.0, 2 * beta_cdf(0.5, n - fewer, fewer + 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return the p *values*, adjusted for being several (Holm 1979): the family errs as seldom as one test would."""
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, i in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        least = adjusted[i] = max(least, min(1.0, values[i] * (len(values) - rank)))
+    return adjusted
 
 
 def _beta_quantile(share: float, a: float, b: float) -> float:

@@ -82,7 +82,7 @@ def _run(plan: Plan, html: Path | None, out: Path | None, as_json: bool) -> None
     from negawatt.proof.replay import replay as run
     from negawatt.proof.summary import series_of, summarise
 
-    with _progress("replaying") as (begin, step):
+    with progress("replaying") as (begin, step):
         begin(len(plan.trace.entries) * len(arm_configs(plan.config, plan.arms)))
         result = run(plan, step)
     _deliver(summarise(result), series_of(result), html, out, as_json)
@@ -183,7 +183,7 @@ def _shown(provider: str) -> str:
     return f"{scheme}{colon}{Path(rest).name}" if scheme == "recorded" else provider
 
 
-class _progress:
+class progress:
     """A bar on stderr, where that is a terminal."""
 
     def __init__(self, what: str) -> None:
