@@ -204,3 +204,35 @@ async def test_an_answer_that_was_found_to_be_personal_is_its_users_own():
             assert await send("And then?", "alice", "resp_0")
             assert await send("And then?", "bob", "resp_1"), "what is not personal is the tenant's"
             w.gateway.admit._conversations._owners.clear()
+
+
+class Named(Remembering):
+    """Providers whose answers are named after them."""
+
+    async def ask(self, call: Call, target: Target) -> Reply:
+        reply = await super().ask(call, target)
+        return Reply(RESPONSES, body=orjson.dumps({**reply.data, "id": f"resp_{target.provider}"}))
+
+
+@virtual
+async def test_it_is_known_which_provider_keeps_an_answer():
+    """From memory, and after a restart from the ledger; what nobody here gave is kept by nobody that is known."""
+    providers = [{"name": name, "kind": "openai"} for name in ("east", "west")]
+    models = [{"name": "e", "provider": "east"}, {"name": "w", "provider": "west"}]
+    async with world(Named(delay_s=0), providers=providers, models=models) as w:
+        known = w.gateway.admit._conversations
+
+        async def held(**fields: Any) -> str | None:
+            request = {"model": "e", "input": "go on", **fields}
+            found: str | None = await known.held_by(w.call(request, wire=RESPONSES))
+            return found
+
+        for model in ("e", "w"):
+            await w.send(w.call({"model": model, "input": "hello"}, wire=RESPONSES))
+        for _ in range(2):
+            assert await held(previous_response_id="resp_east") == "east"
+            assert await held(previous_response_id="resp_west") == "west"
+            known._owners.clear()
+        assert await held() is None
+        assert await held(previous_response_id="resp_of_long_ago") is None
+        assert await held(conversation="conv_1") is None

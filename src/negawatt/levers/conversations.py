@@ -25,6 +25,7 @@ class Owner(NamedTuple):
     permissions: str
     user: str | None
     personal: bool  # the class says that it is this user's own
+    provider: str | None = None  # that gave it, and keeps it
 
 
 class Conversations:
@@ -50,6 +51,18 @@ class Conversations:
                 message = f"{field}: no answer with the id {name[:100]!r} was given to this caller"
                 raise StateNotFound(message, param=field)
 
+    async def held_by(self, call: Call) -> str | None:
+        """Return the provider that keeps what *call* goes on from: nobody else can be asked.
+
+        None where it goes on from nothing, and where nobody here knows who keeps it: then it was not routed by us, and
+        the caller's own model has to be asked.
+        """
+        for _, name in call.wire.continues(call.request):
+            owner = self._owners.get(name) or await self._found(name)
+            if owner is not None and owner.provider is not None:
+                return owner.provider
+        return None
+
     def remember(self, call: Call, reply: Reply) -> None:
         """Note to whom the answer in *reply* goes. To be told when it has been read."""
         if reply.answered_by != "provider" or call.shadow:
@@ -59,15 +72,23 @@ class Conversations:
         except NegawattError:
             return  # what cannot be read has no id
         if isinstance(name, str):
-            while len(self._owners) >= _MOST_KEPT:
-                del self._owners[next(iter(self._owners))]
-            self._owners[name] = self._owner(call)
+            answerer = call.trail.answerer
+            owner = self._owner(call)
+            self._keep(name, owner if answerer is None else owner._replace(provider=answerer.target.provider))
+
+    def _keep(self, name: str, owner: Owner) -> None:
+        while len(self._owners) >= _MOST_KEPT:
+            del self._owners[next(iter(self._owners))]
+        self._owners[name] = owner
 
     async def _found(self, name: str) -> Owner | None:
         row = await self._ledger.answered(name)
         if row is None:
             return None
-        return Owner(row.tenant or "", row.permissions or "", row.user_id, row.request_class in self._personal)
+        personal = row.request_class in self._personal
+        owner = Owner(row.tenant or "", row.permissions or "", row.user_id, personal, row.provider)
+        self._keep(name, owner)  # it is asked for again, by who goes on from it and by who routes
+        return owner
 
     def _owner(self, call: Call) -> Owner:
         user = None if call.caller is None else call.caller.user
