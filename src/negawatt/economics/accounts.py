@@ -97,18 +97,30 @@ class Accounts:
         key = (price_id, model, usage, int(at // 900))
         amount = self._amounts.get(key)
         if amount is None:
-            rate, energy = self._rates_at(price_id, model, usage.tier, at)
-            money = charge(usage, rate)
-            amount = Amount(
-                None if money is None else money.usd,
-                None if energy is None else energy.joules(usage),
-                None if money is None else money.source,
-                None if energy is None else energy.basis,
-            )
+            amount = self._worked_out(price_id, model, usage, at)
             if len(self._amounts) >= _MOST_KEPT:
                 self._amounts.clear()
             self._amounts[key] = amount
         return amount
+
+    def foreseen(self, provider: str, model: str, usage: Usage, at: float) -> Amount:
+        """Return what *usage* would come to. As `amount`, but not kept: what is guessed is seldom guessed again."""
+        return self._worked_out(self.price_id(provider), model, usage, at)
+
+    def reads_cached(self, provider: str, model: str, at: float) -> bool:
+        """True when *model* at *provider* has a price of its own for input that is read from its cache."""
+        rate, _ = self._rates_at(self.price_id(provider), model, None, at)
+        return rate is not None and rate.reads_cached
+
+    def _worked_out(self, price_id: str | None, model: str, usage: Usage, at: float) -> Amount:
+        rate, energy = self._rates_at(price_id, model, usage.tier, at)
+        money = charge(usage, rate)
+        return Amount(
+            None if money is None else money.usd,
+            None if energy is None else energy.joules(usage),
+            None if money is None else money.source,
+            None if energy is None else energy.basis,
+        )
 
     def _rates_at(
         self, price_id: str | None, model: str, tier: str | None, at: float

@@ -246,3 +246,9 @@ def _sheet(prices: ModelPrice) -> Sheet:
         else:
             sheet[name] = flat(price, per)
     return sheet if "input_tokens" in sheet or "output_tokens" in sheet else {}
+
+
+def context_window(provider: str | None, model: str) -> int | None:
+    """Return the context window of *model* in tokens, by genai-prices; None where it does not say."""
+    found = _find(None if provider in _STAND_INS else provider, model)
+    return None if found is None else found[1].context_window

@@ -66,7 +66,7 @@ class Rate:
 
     __slots__ = (
         "_flat", "_missing", "_scale", "_steps", "input_usd_per_mtok", "model", "output_usd_per_mtok", "provider",
-        "source", "tier",
+        "reads_cached", "source", "tier",
     )  # fmt: skip
 
     def __init__(self, sheet: Sheet, *, source: str, provider: str | None, model: str, tier: str | None = None) -> None:
@@ -76,6 +76,7 @@ class Rate:
         self.tier = tier
         self.input_usd_per_mtok = _base(sheet, "input_tokens")
         self.output_usd_per_mtok = _base(sheet, "output_tokens")
+        self.reads_cached = "cache_read_tokens" in sheet
         self._missing = tuple(name for name in ("input_tokens", "output_tokens", *_APART) if name not in sheet)
         starts = sorted({start for curve in sheet.values() for start, _ in curve} | {-1})
         steps = [(start, _marginal({name: _at(curve, start + 1) for name, curve in sheet.items()})) for start in starts]
