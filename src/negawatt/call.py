@@ -199,10 +199,11 @@ class Attempt:
     or was never reached, which providers do not charge.
     """
 
-    __slots__ = ("billed", "ended", "error", "first_chunk", "started", "status", "target", "usage")
+    __slots__ = ("aside", "billed", "ended", "error", "first_chunk", "started", "status", "target", "usage")
 
     def __init__(self, target: Target, started: float) -> None:
         self.target = target
+        self.aside = False  # asked beside the call: a judge, a second opinion
         self.started = started
         self.first_chunk: float | None = None
         self.ended: float | None = None
@@ -309,6 +310,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     deadline: Deadline | None = None
     targets: tuple[Target, ...] = ()
     shadow: bool = False
+    aside: bool = False  # asked on the way to an answer, on the same books, and not itself what the caller asked
 
     @property
     def streams(self) -> bool:
@@ -318,9 +320,16 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def with_(self, **fields: Any) -> Call:
         """Return a copy with *fields* changed, and make it the newest one of its trail."""
         changed = msgspec.structs.replace(self, **fields)
-        if not changed.shadow:
+        if not changed.shadow and not changed.aside:
             self.trail.call = changed
         return changed
+
+    def beside(self, **fields: Any) -> Call:
+        """Return a copy with *fields* changed that asks something of its own, on the books of this call.
+
+        Neither it nor a copy of it becomes the newest one of the trail.
+        """
+        return msgspec.structs.replace(self, aside=True, **fields)
 
     def with_request(self, **fields: Any) -> Call:
         return self.with_(request=self.request.replace(**fields))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -91,6 +91,17 @@ def _target(model: Model) -> Target:
 
 def _is_pattern(name: str) -> bool:
     return any(mark in name for mark in "*?[")
+
+
+def predicts(config: Config) -> Callable[[Target], bool]:
+    """Return what says whether a target takes predicted outputs."""
+    rows = {one.name: ROWS.get(_kind(one)) for one in config.providers}
+
+    def takes(target: Target) -> bool:
+        row = rows.get(target.provider)
+        return row is not None and row.takes_predictions(target.model)
+
+    return takes
 
 
 def price_ids(config: Config) -> dict[str, str | None]:

@@ -87,6 +87,7 @@ class Counter:
     async def _ask(self, call: Call, wire: Wire) -> Reply:
         target = call.targets[0]
         attempt = call.trail.open_attempt(target)
+        attempt.aside = call.aside
         try:
             reply = await self._providers[target.provider].ask(call, target)
             if reply.streamed:
@@ -161,7 +162,8 @@ class Counter:
                 return
             counted = self._tokens.count(model, wire.prompt(request), wire.contract(request))
             self._tokens.learn(model, counted, usage.input_tokens)
-            call.trail.counted = counted
+            if not call.aside:
+                call.trail.counted = counted
         except Exception:
             log.exception("call %s: its tokens could not be counted", call.id)  # its caller has the answer
 

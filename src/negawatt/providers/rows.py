@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from fnmatch import fnmatchcase
 from importlib import resources
 
 import msgspec
@@ -21,6 +22,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     usage_in_stream: bool = True
     priced_as: str | None = None
     local: bool = False
+    predicts: tuple[str, ...] = ()  # patterns of models that take `prediction` (predicted outputs), in chat
+
+    def takes_predictions(self, model: str) -> bool:
+        """True when *model*, as the provider names it, takes predicted outputs."""
+        return any(fnmatchcase(model, pattern) for pattern in self.predicts)
 
 
 def _read() -> dict[str, Row]:

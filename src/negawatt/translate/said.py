@@ -1,6 +1,9 @@
-"""A text that no model wrote, as the answer to a call, in the words of its protocol."""
+"""A text that nobody answered the call with, as the answer to it, in the words of its protocol."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -22,6 +25,11 @@ def said(call: Call, text: str) -> Reply:
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }
+    return spoken(call, body)
+
+
+def spoken(call: Call, body: Mapping[str, Any]) -> Reply:
+    """Return *body*, a whole answer of Chat Completions, as an answer to *call*. Raises as `said` does."""
     reply = Reply(CHAT, body=orjson.dumps(body))
     way = route(call.wire.name, {"chat"})
     return reply if way is None else translated(reply, call.request.data, way, call.wire, CHAT)

@@ -31,11 +31,12 @@ class SchemaVerifier:
     kind = "schema"
 
     async def __call__(self, case: Case) -> Verdict:
-        if case.contract is None:
+        contracts = [one for one in (case.contract, case.class_contract) if one is not None]
+        if not contracts:
             return Verdict(False, 0.0, "neither the request nor its class asks for JSON", self.kind)
         if not case.answers:
             return Verdict(False, 0.0, "the answer says nothing that a schema could hold for", self.kind)
-        broken = broken_contract(case.contract, case.answers)
+        broken = next(filter(None, (broken_contract(one, case.answers) for one in contracts)), None)
         return Verdict(broken is None, float(broken is None), broken, self.kind)
 
 

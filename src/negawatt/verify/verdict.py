@@ -18,6 +18,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Any]  # the whole answer, in the protocol of the caller
     context: str | None = None  # what the request supplies to answer from
     contract: Contract | None = None  # the JSON that was asked for
+    class_contract: Contract | None = None  # and what answers of its class have to keep beside that
     expected: str | None = None
     others: Sequence[str] | None = None  # what other models, or further samples, answered; None: they were not asked
     ask: Ask | None = None  # asks a model on the books of the same call; None: nobody may be asked

@@ -1,0 +1,125 @@
+"""Calibration files: what the verifiers of a cascade said of answers of which it is known whether they are right.
+
+``negawatt eval`` writes them. A file is one JSON object for one small model, or a list of them::
+
+    {"format": 1, "policy": "cheap", "model": "gpt-4o-mini", "checks": [{"kind": "judge"}],
+     "scores": [0.9, 0.2], "right": [true, false], "date": "2026-11-27", "suite": "support"}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+
+from negawatt.config_routes import Cascade as Settings
+from negawatt.config_routes import Check
+from negawatt.errors import ConfigError
+from negawatt.routing.gate import Bar
+
+FORMAT = 1
+Accept = Callable[[Sequence[float], Sequence[bool], float, float], tuple[float | None, str]]
+"""Of scores, whether each was right, the most errors and the chance that there are more: the least score to accept, or
+None where the evidence allows none; and why."""
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one small model. *scores* are products over all *checks*; *right* says of each whether the answer was."""
+
+    format: int = FORMAT
+    policy: str
+    model: str  # with its effort: `negawatt.routing.choice.Choice.name`
+    checks: tuple[Check, ...]
+    scores: tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...]
+    right: tuple[bool, ...]
+    date: str | None = None
+    suite: str | None = None
+
+
+def load_calibration(path: Path, where: str) -> list[Calibration]:
+    """Return what is in the file *path*. Raises `ConfigError` with the remedy; *where* is the field that names it."""
+    again = "make it again with `negawatt eval`"
+    try:
+        data = orjson.loads(path.read_bytes())
+    except OSError as error:
+        reason = f"{where}: {path} cannot be read: {error.strerror}; {again}, or leave the field out"
+        raise ConfigError(reason, param=where) from error
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{where}: {path} is no JSON: {error}; {again}", param=where) from error
+    rows = data if isinstance(data, list) else [data]
+    for row in rows:
+        found = row.get("format") if isinstance(row, dict) else None
+        if found != FORMAT:
+            message = f"{where}: {path} is of format {found!r}, and this version reads {FORMAT}; {again}"
+            raise ConfigError(message, param=where)
+    try:
+        calibrations = msgspec.convert(rows, list[Calibration])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {path}: {error}; {again}", param=where) from error
+    for one in calibrations:
+        if len(one.scores) != len(one.right):
+            message = f"{where}: {path} has {len(one.scores)} scores and {len(one.right)} verdicts; {again}"
+            raise ConfigError(message, param=where)
+    return calibrations
+
+
+def write_calibration(path: Path, calibrations: Sequence[Calibration]) -> None:
+    """Write *calibrations* into the file *path*: one as an object, several as a list. Raises `OSError`."""
+    rows = [{**msgspec.to_builtins(one), "checks": _plain(one.checks)} for one in calibrations]
+    path.write_bytes(orjson.dumps(rows[0] if len(rows) == 1 else rows, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def bars_of(
+    calibrations: Sequence[Calibration], policy: str, settings: Settings, accept: Accept, where: str
+) -> dict[str, Bar]:
+    """Return the bar of each calibrated model. Raises `ConfigError` for calibrations of another policy or of others."""
+    bars: dict[str, Bar] = {}
+    for one in calibrations:
+        if one.policy != policy:
+            message = f"{where}: it is of policy {one.policy!r}, not of {policy!r}; name the file of this one"
+            raise ConfigError(message, param=where)
+        if _plain(one.checks) != _plain(settings.verify):
+            message = (
+                f"{where}: it was made with the checks {_named(one.checks)}, and {_named(settings.verify)} are "
+                "configured; make it again with `negawatt eval`"
+            )
+            raise ConfigError(message, param=where)
+        bars[one.model] = bar_of(one.scores, one.right, settings, accept)
+    return bars
+
+
+def bar_of(scores: Sequence[float], right: Sequence[bool], settings: Settings, accept: Accept) -> Bar:
+    """Return what it takes to accept an answer, by *scores* of answers that were *right* or not."""
+    needed = least_rows(settings.max_error, settings.alpha)
+    if len(scores) < needed:
+        share = f"at most {settings.max_error:g} of accepted answers wrong"
+        return Bar("nothing", None, f"{share} takes at least {needed} calibrated answers, and there are {len(scores)}")
+    least, reason = accept(scores, right, settings.max_error, settings.alpha)
+    return Bar("nothing", None, reason) if least is None else Bar("score", least, reason)
+
+
+def least_rows(max_error: float, alpha: float) -> int:
+    """Return how many accepted answers, all of them right, it takes at least to promise *max_error*.
+
+    Of so many, none wrong, the upper Clopper-Pearson bound at confidence 1 - *alpha* is *max_error*.
+    """
+    return math.ceil(math.log(alpha) / math.log1p(-max_error))
+
+
+def _plain(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return *checks* as they stand in a configuration, without what is usual."""
+    found = []
+    for check in checks:
+        usual = Check(kind=check.kind)
+        fields = {name: getattr(check, name) for name in Check.__struct_fields__}
+        changed = {name: value for name, value in fields.items() if name == "kind" or value != getattr(usual, name)}
+        found.append(msgspec.to_builtins(changed))
+    return found
+
+
+def _named(checks: Sequence[Check]) -> str:
+    return orjson.dumps(_plain(checks)).decode()[:300]
