@@ -59,6 +59,12 @@ class Asides:
         again.note("exact_cache", "renewal", detail={"for": call.id})
         await self._answer(again, forward)
 
+    async def ask_reference(self, call: Call, targets: tuple[Target, ...], forward: Handler) -> Reply:
+        """Ask *targets* what *call* asked, and return the whole answer. Raises `NegawattError`."""
+        again = self._of(call, self._new_call(call.request.body, call.hints, wire=call.wire), targets, self._deadline_s)
+        again.note("route", "explored", detail={"for": call.id})
+        return await self._answer(again, forward)
+
     def judge(self, call: Call, targets: tuple[Target, ...], forward: Handler) -> Judge:
         """Return a judge who compares answers to *call*, at its owner's expense."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,27 +12,43 @@ import orjson
 
 from negawatt.asides import Asides
 from negawatt.call import Call, Saved
-from negawatt.catalogue import Catalogue
+from negawatt.catalogue import Catalogue, predicts
+from negawatt.choosing import Choosing
 from negawatt.clock import Clock
 from negawatt.config import Config
 from negawatt.economics.accounts import Accounts
+from negawatt.economics.capabilities import KnownModels
 from negawatt.economics.counting import TokenCounter
 from negawatt.economics.usage import Usage
 from negawatt.ledger import Ledger
 from negawatt.levers.coalesce import Coalesce
+from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.item_cache import ItemCache
+from negawatt.levers.route import Parts as RouteParts
+from negawatt.levers.route import Route
 from negawatt.levers.semantic_cache import Parts, SemanticCache
 from negawatt.pipeline import Background, Handler, Step
-from negawatt.recall.compare import Judge
+from negawatt.providers import Provider
+from negawatt.recall.compare import Judge, compare
 from negawatt.recall.learner import Learner
 from negawatt.recall.policy import CachePolicy
 from negawatt.recalling import Recall, judges
 from negawatt.reply import Reply
+from negawatt.routing.affinity import Affinity
+from negawatt.routing.asked import asked_of
+from negawatt.routing.cascades import Wiring, check_cascade, open_cascade
+from negawatt.routing.choice import Choice
+from negawatt.routing.costs import Costs
+from negawatt.routing.fits import Fits
+from negawatt.routing.guarantee import DriftMonitor, accept
+from negawatt.routing.policies import Policies, Ranked
 from negawatt.stores import Store
 from negawatt.telemetry import Telemetry
-from negawatt.translate.said import said
+from negawatt.translate.said import said, spoken
 from negawatt.verify.schema import broken_contract
+
+log = logging.getLogger(__name__)
 
 SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache", "route")
 
@@ -103,6 +120,78 @@ def semantic(shared: Shared, recall: Recall | None, bottom: Handler) -> tuple[Le
     policy = CachePolicy(settings, classes)
     lever = SemanticCache(settings, policy, parts, clock=shared.clock, background=shared.background)
     return learner, [step("semantic_cache", lever, shared.config)]
+
+
+def rank(shared: Shared, costs: Costs) -> Policies:
+    """Return the policies, with their candidates in order. Raises `ConfigError` for one that nobody serves."""
+    at = shared.clock.time()
+
+    def order(choices: Sequence[Choice], by: Any) -> Sequence[Choice]:
+        return costs.ordered(choices, by, at=at).choices
+
+    return Policies(shared.config.policies, shared.config.classes, shared.catalogue.targets, order)
+
+
+def routing(
+    shared: Shared, choosing: Choosing, conversations: Conversations, providers: Mapping[str, Provider], bottom: Handler
+) -> tuple[Policies, Route | None]:
+    """Return the policies, and what chooses by them; nothing of the latter where there are none.
+
+    Raises `ConfigError`.
+    """
+    config = shared.config
+    costs = Costs(shared.accounts, shared.tokens)
+    policies = rank(shared, costs)
+    if not config.policies:
+        return policies, None
+    wiring = _wiring(shared, choosing, bottom)
+    cascades = {}
+    for ranked in policies:
+        if ranked.settings.how == "learned":
+            _check_router(ranked, choosing)
+        if ranked.settings.how == "cascade":
+            lookup = (shared.catalogue.targets, lambda target: providers[target.provider].speaks)
+            for doubt in check_cascade(ranked.name, ranked.settings, config.classes, ranked.rising, lookup):
+                log.warning("%s", doubt)
+            cascades[ranked.name] = open_cascade(ranked.name, ranked.settings, ranked.rising, wiring)
+    models = KnownModels()
+    affinity = Affinity(
+        ttl_s=config.levers.route.affinity_s, clock=shared.clock, models=models,
+        reads_cached=shared.accounts.reads_cached,
+    )  # fmt: skip
+    parts = RouteParts(
+        policies, costs, affinity, Fits(models, shared.accounts), conversations.held_by, choosing.embedder,
+        choosing.routers, cascades,
+    )  # fmt: skip
+    return policies, Route(parts)
+
+
+def _check_router(ranked: Ranked, choosing: Choosing) -> None:
+    names = tuple(choice.name for choice in ranked.rising)
+    embedder = "" if choosing.embedder is None else choosing.embedder.id
+    choosing.routers[ranked.name].check(names, embedder, f"policies.{ranked.name}.router")
+
+
+def _wiring(shared: Shared, choosing: Choosing, bottom: Handler) -> Wiring:
+    """Return what all cascades share."""
+    config, embedder = shared.config, choosing.embedder
+    semantic = config.levers.semantic_cache
+
+    async def is_wrong(_: Call, question: str, said_: str, right: str) -> bool | None:
+        assert embedder is not None
+        found = await compare(
+            embedder, question, said_, right, same=semantic.same_answer, different=semantic.other_answer, judge=None
+        )
+        return None if found is None else found.wrong
+
+    return Wiring(
+        targets_of=shared.catalogue.targets, asked=asked_of, spoken=spoken, spawn=shared.background.spawn,
+        rng=shared.rng, alert=shared.telemetry.alert, accept=accept,
+        monitor=lambda settings: DriftMonitor(settings.max_error, settings.alpha), predicts=predicts(config),
+        schemas={name: policy.schema for name, policy in config.classes.items() if policy.schema is not None},
+        embedder=embedder, ask_reference=lambda call, targets: shared.asides.ask_reference(call, targets, bottom),
+        compare=None if embedder is None else is_wrong,
+    )  # fmt: skip
 
 
 def spared_by_text(tokens: TokenCounter, call: Call, text: str) -> Saved:

@@ -221,8 +221,8 @@ class Trail:
     """
 
     __slots__ = (
-        "_holds", "answered", "attempts", "bill", "call", "clock", "counted", "decisions", "ended", "ending", "error",
-        "first_byte", "holdout", "on_complete", "reply", "status", "waited_s",
+        "_holds", "answered", "attempts", "bill", "call", "chosen", "clock", "counted", "decisions", "ended", "ending",
+        "error", "first_byte", "holdout", "on_complete", "reply", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(self, clock: Clock) -> None:
@@ -230,6 +230,7 @@ class Trail:
         self.call: Call | None = None  # the newest copy
         self.decisions: list[Decision] = []
         self.attempts: list[Attempt] = []
+        self.chosen: Target | None = None  # a policy's choice that has answered: no fallback of what the call led to
         self.answered: Attempt | None = None  # whose answer the caller gets, where a lever chose between several
         self.waited_s = 0.0  # time spent waiting on purpose: queue, backoff, a shared answer
         self.first_byte: float | None = None

@@ -56,7 +56,9 @@ class Problems:
         where = f"policies.{name}"
         for i, model in enumerate(self._config.models):
             if model.name in (name, "auto"):
-                self._refuse(f"models[{i}].name", f"callers who ask for {model.name!r} mean a policy, so no model has it")
+                self._refuse(
+                    f"models[{i}].name", f"callers who ask for {model.name!r} mean a policy, so no model has it"
+                )
         for i, one in enumerate(policy.candidates):
             if one.model == "auto" or one.model in self._config.policies:
                 self._refuse(f"{where}.candidates[{i}].model", f"{one.model!r} is a policy, not a model")

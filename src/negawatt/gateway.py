@@ -25,6 +25,7 @@ from negawatt.asides import Asides
 from negawatt.assembly import step
 from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
+from negawatt.choosing import Choosing, open_choosing
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
 from negawatt.deadline import Alarms
@@ -39,6 +40,7 @@ from negawatt.errors import InvalidRequest, StoreError, UpstreamError
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
+from negawatt.levers.classify import Classify
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
@@ -47,7 +49,7 @@ from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
 from negawatt.recall.learner import Learner
-from negawatt.recalling import Recall, open_recall
+from negawatt.recalling import Recall, open_embedding, open_recall
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.stores import Store
@@ -76,6 +78,7 @@ class Gateway:
         keyring: Callers,
         tokens: TokenCounter,
         recall: Recall | None,
+        choosing: Choosing,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -92,6 +95,7 @@ class Gateway:
         self._providers = providers
         self._models: tuple[float, list[str]] | None = None
         self.recall = recall
+        self._choosing = choosing
         self.tokens = tokens
         self.telemetry = Telemetry()
         self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count)
@@ -100,24 +104,39 @@ class Gateway:
             catalogue=self.catalogue, background=self.background, telemetry=self.telemetry,
             asides=Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s),
         )  # fmt: skip
+        conversations = Conversations(ledger, divided=keyring.divided, classes=config.classes)
         self.admit = Admit(
-            config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms,
-            conversations=Conversations(ledger, divided=keyring.divided, classes=config.classes),
-        )  # fmt: skip
+            config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms, conversations=conversations
+        )
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
         counter = Counter(providers, WIRES, tokens, {"count_tokens": partial(assembly.counted_here, tokens)})
+        self.policies, self.route = assembly.routing(self._shared, choosing, conversations, providers, counter)
+        self.classify = Classify(config.classes, config.levers.classify, choosing.intents, choosing.embedder)
         self.learner, self.pipeline = self._levers(counter)
+        self._classified = self._first()
+
+    def _first(self) -> Handler:
+        """Return what comes before the levers that are tuned by the class: it is named, and its policy found."""
+        handler: Handler = self.pipeline if self.route is None else self._assigned
+        if not self.config.classes:
+            return handler
+        steps = [step("classify", self.classify, self.config)]
+        return Pipeline(steps, handler, class_modes={}, background=self.background)
+
+    async def _assigned(self, call: Call) -> Reply:
+        return await self.pipeline(self.policies.assigned(call))
 
     def _levers(self, counter: Handler) -> tuple[Learner | None, Pipeline]:
         """Return the levers in the one order that they have; the others of the design have their place marked."""
         config, shared = self.config, self._shared
+        routed = [] if self.route is None else [step("route", self.route, config)]
         cache, items, coalesce = assembly.certain(shared, lambda: self.pipeline)
         learner, semantic = assembly.semantic(shared, self.recall, counter)
         steps = [
             # compose       the request takes its final meaning
-            # classify      names the class that every later lever is tuned by
+            # (classify)    has named the class that every later lever is tuned by: a call enters here by its class
             # offload       the cheapest answer has no model
             step("exact_cache", cache, config),  # certain, microseconds
             step("item_cache", items, config),  # of a batch, only what is not known
@@ -126,7 +145,7 @@ class Gateway:
             # compress      after the caches, so that they key on the request as asked
             # structure     the output contract
             # cap           needs the contract
-            # route         when the final size is known
+            *routed,  # when the final size is known
             # batch         per chosen model
             step("retry", Retry(config.levers.retry, self.clock, self._rng), config),  # nearest to the network
         ]
@@ -163,11 +182,15 @@ class Gateway:
             if ledger is None:
                 own_ledger = open_ledger(config, clock)
                 ledger = own_ledger
-            async with open_recall(config, clock, embedder=embedder) as recall:
+            async with (
+                open_embedding(config, embedder=embedder) as shared,
+                open_recall(config, clock, shared) as recall,
+                open_choosing(config, shared) as choosing,
+            ):
                 gateway = cls(
                     config, providers=own_providers if providers is None else providers, store=store,
                     ledger=ledger, accounts=accounts, keyring=keyring, tokens=tokens, recall=recall,
-                    clock=clock, rng=rng or random.Random(),
+                    choosing=choosing, clock=clock, rng=rng or random.Random(),
                 )  # fmt: skip
                 try:
                     if gateway.learner is not None:
@@ -218,7 +241,27 @@ class Gateway:
         return await self.meter(call, self._admitted)
 
     async def _admitted(self, call: Call) -> Reply:
-        return await self.admit(call, self.pipeline)
+        return await self.admit(call, self._classified)
+
+    async def ready(self) -> None:
+        """Wait until what is learned at the start has been: until then, calls are classified by rules alone."""
+        if self._choosing.intents is not None and self._choosing.embedder is not None:
+            await self._choosing.intents.prepare(self._choosing.embedder)
+
+    async def arrived(self, call: Call) -> Call:
+        """Return *call* as the levers would get it: admitted, of a class, under a policy. Nobody is asked.
+
+        Raises `NegawattError`.
+        """
+        found: list[Call] = []
+
+        async def stop(call: Call) -> Reply:
+            found.append(self.policies.assigned(call))
+            return Reply(call.wire, body=b"{}")
+
+        reply = await self.admit(call, partial(self.classify, forward=stop))
+        await reply.close()
+        return found[0]
 
     async def models(self) -> list[str]:
         """Return the names that callers may use: the configured ones, and what the providers say that they serve.

@@ -90,42 +90,57 @@ async def check_recall(config: Config) -> None:
         await carrier.close()
 
 
+def embeds(config: Config) -> bool:
+    """True when something that is on works with vectors: the semantic cache, learned intents, routers, cascades."""
+    on = config.levers.classify.mode != "off" and config.levers.classify.intents is not None
+    return on or recalls(config) or any(policy.how in ("learned", "cascade") for policy in config.policies.values())
+
+
 @asynccontextmanager
-async def open_recall(
-    config: Config, clock: Clock, *, embedder: Embedder | None = None
-) -> AsyncIterator[Recall | None]:
-    """Open it where it is on, else nothing, and close it in the end; a given *embedder* stays open.
+async def open_embedding(config: Config, *, embedder: Embedder | None = None) -> AsyncIterator[Embedder | None]:
+    """Open the embedder that all levers share, where one of them needs it; a given one stays open.
 
     Raises `ConfigError`.
     """
-    if not recalls(config):
+    if embedder is not None or not embeds(config):
+        yield embedder
+        return
+    carrier = Carrier()
+    try:
+        own = open_embedder(config.recall.embedder, "recall.embedder", post=carrier)
+        try:
+            yield own
+        finally:
+            await own.close()
+    finally:
+        await carrier.close()
+
+
+@asynccontextmanager
+async def open_recall(config: Config, clock: Clock, embedder: Embedder | None) -> AsyncIterator[Recall | None]:
+    """Open the index and the curated answers where the semantic cache is on, else nothing; close them in the end.
+
+    Raises `ConfigError`.
+    """
+    if embedder is None or not recalls(config):
         yield None
         return
     settings = config.recall
     entries = () if settings.curated is None else load_curated(Path(settings.curated))
-    carrier = Carrier()
-    own = open_embedder(settings.embedder, "recall.embedder", post=carrier) if embedder is None else None
-    maker = own or embedder
-    assert maker is not None
+    index: Index = open_backend(
+        INDEXES, "negawatt.indexes", settings.index, "recall.index", clock,
+        model=embedder.id, dimensions=embedder.dimensions,
+    )  # fmt: skip
     try:
-        index: Index = open_backend(
-            INDEXES, "negawatt.indexes", settings.index, "recall.index", clock,
-            model=maker.id, dimensions=maker.dimensions,
-        )  # fmt: skip
         try:
-            try:
-                await index.check()
-            except StoreError as error:  # not ready until it is there, and calls are misses
-                log.warning("the index cannot be used yet: %s", error.message)
-            curated = Curated(entries, config.levers.semantic_cache.curated_similarity)
-            try:
-                await curated.prepare(maker)
-            except EmbedderError as error:
-                log.warning("curated answers are not given until the embedder works: %s", error.message)
-            yield Recall(maker, index, curated)
-        finally:
-            await index.close()
+            await index.check()
+        except StoreError as error:  # not ready until it is there, and calls are misses
+            log.warning("the index cannot be used yet: %s", error.message)
+        curated = Curated(entries, config.levers.semantic_cache.curated_similarity)
+        try:
+            await curated.prepare(embedder)
+        except EmbedderError as error:
+            log.warning("curated answers are not given until the embedder works: %s", error.message)
+        yield Recall(embedder, index, curated)
     finally:
-        if own is not None:
-            await own.close()
-        await carrier.close()
+        await index.close()

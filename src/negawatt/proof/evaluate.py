@@ -20,12 +20,13 @@ from typing import Any
 import msgspec
 import orjson
 
+from negawatt.assembly import with_modes
 from negawatt.call import Caller, Hints, Request
 from negawatt.catalogue import Catalogue, open_providers
 from negawatt.clock import Clock
 from negawatt.config import Config, Model, Provider
 from negawatt.errors import ConfigError, NegawattError
-from negawatt.gateway import Gateway, with_modes
+from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Content, Outcome
 from negawatt.proof.cases import SuiteCase

@@ -58,7 +58,8 @@ def not_to_be_kept(call: Call, reply: Reply, validate: Validator) -> str | None:
     if reply.answered_by not in ("provider", "coalesce"):
         return "no provider's answer"
     target = origin_of(call, reply)[0]
-    if (target.provider, target.model) != (call.targets[0].provider, call.targets[0].model):
+    first = call.trail.chosen or call.targets[0]
+    if (target.provider, target.model) != (first.provider, first.model):
         return "answered by a fallback"
     if not call.wire.complete(reply.data):
         return "not every choice came to its end"

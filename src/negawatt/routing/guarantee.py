@@ -91,6 +91,14 @@ def accept_threshold(
     return best
 
 
+def accept(scores: Sequence[float], right: Sequence[bool], delta: float, alpha: float) -> tuple[float | None, str]:
+    """Return the threshold that `accept_threshold` finds, None to abstain, and its reason."""
+    import numpy as np
+
+    found = accept_threshold(np.asarray(scores, np.float64), ~np.asarray(right, bool), delta=delta, alpha=alpha)
+    return found.threshold, found.reason
+
+
 def clean_rows(delta: float, alpha: float) -> int:
     """Return how many rows without any error show that the error is at most *delta*, with confidence 1 - *alpha*."""
     return math.ceil(math.log(alpha) / math.log1p(-delta))
