@@ -55,6 +55,9 @@ def config_fields(kind: type = Config, path: str = "") -> Iterator[tuple[str, st
 
 
 def _inner(kind: types.Type) -> tuple[type, str] | None:
+    if isinstance(kind, types.UnionType):
+        there = [one for one in kind.types if not isinstance(one, types.NoneType)]
+        return _inner(there[0]) if len(there) == 1 else None
     if isinstance(kind, types.StructType):
         return kind.cls, "one"
     if isinstance(kind, types.VarTupleType) and isinstance(kind.item_type, types.StructType):
@@ -73,7 +76,7 @@ def type_name(kind: types.Type) -> str:
     if isinstance(kind, (types.VarTupleType, types.ListType)):
         return f"list of {type_name(kind.item_type)}"
     if isinstance(kind, types.DictType):
-        return f"table of {type_name(kind.value_type)}"
+        return "table" if isinstance(kind.value_type, types.AnyType) else f"table of {type_name(kind.value_type)}"
     if isinstance(kind, types.BoolType):
         return "true or false"
     if isinstance(kind, types.StrType):

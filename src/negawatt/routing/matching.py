@@ -73,6 +73,8 @@ class Matcher:
             yield lambda asked: len(asked.ask) >= least
         if most is not None:
             yield lambda asked: len(asked.ask) <= most
+        if match.says is not None:
+            yield self._says(match.says)
         if (languages := match.languages) is not None:
             self._some(languages, "languages")
             for i, name in enumerate(languages):
@@ -80,8 +82,6 @@ class Matcher:
                     known = ", ".join(sorted(LANGUAGES))
                     self._refuse(f"languages[{i}]", f"{name!r} is none that is told apart; known: {known}")
             yield lambda asked: asked.language in languages
-        if match.says is not None:
-            yield self._says(match.says)
 
     def _tools(self, wanted: bool | Sequence[str]) -> _Test:
         if isinstance(wanted, bool):
@@ -111,10 +111,10 @@ class Matcher:
             if not _SIGNATURE.fullmatch(one):
                 self._refuse("system", f"expected 64 hexadecimal digits after {_SIGNED}, got {one[:80]!r}")
         # The prompt that they are compared with has one space wherever there is any white space.
-        texts = tuple(" ".join(one.split()) for one in patterns if not one.startswith(_SIGNED))
+        texts = tuple(_finder(" ".join(one.split())) for one in patterns if not one.startswith(_SIGNED))
         return lambda asked: (
             (bool(signatures) and asked.signature in signatures)
-            or (bool(asked.system_words) and _fits(asked.system_words, texts))
+            or (bool(asked.system_words) and any(finds(asked.system_words) for finds in texts))
         )
 
     def _patterns(self, given: str | Sequence[str], field: str) -> tuple[str, ...]:
@@ -135,3 +135,11 @@ class Matcher:
 
 def _fits(text: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _finder(pattern: str) -> Callable[[str], bool]:
+    """Return the test for *pattern*, quick for those of the form ``*words*``: texts are long."""
+    words = pattern.removeprefix("*").removesuffix("*")
+    if pattern != f"*{words}*" or any(mark in words for mark in "*?["):
+        return lambda text: fnmatchcase(text, pattern)
+    return lambda text: words in text
