@@ -77,6 +77,8 @@ def test_what_a_person_says_beside_a_tool_result_counts():
         ("<environment_details type='x'>now</environment_details>Go left", "Go left"),
         ("What does <system-reminder> mean?", "What does <system-reminder> mean?"),
         ("Is a < b?  ", "Is a < b?  "),
+        ("<feedback>Great!</feedback> Is this kind?", "<feedback>Great!</feedback> Is this kind?"),
+        (f"<command-name>/fix</command-name>{REMINDER}<command-args>the bug</command-args>", "the bug"),
         ("<div>Translate this</div>", "<div>Translate this</div>"),
     ],
 )
@@ -93,6 +95,7 @@ def test_blocks_that_agents_write_are_taken_out(turn: str, ask: str):
         "",
         "  \n",
         "<user_query></user_query>" + REMINDER,
+        "<userRequest> </userRequest>",
         "[read_file for 'a.py'] Result:\nx = 1",
         "# AGENTS.md instructions for /src\nBe brief.",
         "This session is being continued from a previous conversation that ran out of context.",
@@ -211,6 +214,14 @@ def test_the_rest_of_the_request_is_read():
     assert found.chars == 5
     assert asked(user("Hello")).template is None
     assert asked(user("Hi"), protocol="responses", prompt={"id": "pmpt_1"}).template == "pmpt_1"
+
+
+def test_a_request_is_read_once():
+    """Every lever gets the same; a changed request is another."""
+    call = bare_call(chat("Hello"))
+    assert asked_of(call) is asked_of(call.with_(request_class="faq"))
+    assert asked_of(call.with_request(messages=[user("Bye")])).ask == "Bye"
+    assert asked_of(call.with_(wire=WIRES["count_tokens"])).protocol == "count_tokens"
 
 
 def test_a_huge_turn_is_read_in_part():

@@ -26,7 +26,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"(?P<mark><!-- run -->\n)?^```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.M | re.S)
 # Files of other kinds, which the tests of their readers read.
-OTHER_TABLES = {"price": "test_prices", "energy": "test_energy", "zone": "test_carbon", "answer": "test_curated"}
+OTHER_TABLES = {
+    "price": "test_prices", "energy": "test_energy", "zone": "test_carbon", "answer": "test_curated",
+    "examples": "test_intents",
+}  # fmt: skip
 QUESTION = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Where is my order?"}], "temperature": 0}
 OTHER_QUESTION = {**QUESTION, "temperature": 0.5}
 ANSWER = {

@@ -94,6 +94,14 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path, name: str, text:
     assert caught.value.param == "levers.classify.intents"
 
 
+def test_the_example_of_the_documentation_can_be_learned_from(tmp_path: Path):
+    """As it stands there."""
+    page = (Path(__file__).parent.parent / "docs" / "levers" / "classify.md").read_text(encoding="utf-8")
+    shown = page.partition("```toml\n[examples]")[2].partition("```")[0]
+    found = load_examples(write(tmp_path, f"[examples]{shown}"), {"support", "billing"})
+    assert {one.label for one in found} == {"support", "billing", "default"}
+
+
 def test_a_file_that_is_not_there_is_named():
     """As every other file of the configuration."""
     with pytest.raises(ConfigError, match=r"levers\.classify\.intents: none\.toml: cannot be read"):

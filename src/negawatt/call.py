@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from negawatt.economics.usage import Usage
     from negawatt.protocol import Wire
     from negawatt.reply import Reply
+    from negawatt.routing.asked import Asked
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -33,12 +34,13 @@ class Request:
     *raw* is what the caller sent; it is parsed when first looked into, and sent on unchanged if nothing changed it.
     """
 
-    __slots__ = ("_data", "_raw", "digest")
+    __slots__ = ("_data", "_raw", "asked", "digest")
 
     def __init__(self, raw: bytes | None = None, data: dict[str, Any] | None = None) -> None:
         self._raw = raw
         self._data = data
         self.digest: bytes | None = None  # kept by `negawatt.keys`, which makes it
+        self.asked: Asked | None = None  # kept by `negawatt.routing.asked`, likewise
 
     @property
     def data(self) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from negawatt.call import Call, Request
-from negawatt.protocol import Contract, Prompt
+from negawatt.protocol import Contract, Prompt, Wire
 from negawatt.recall.reading import language_at_sight
 
 MOST_ASKED = 20_000  # characters of an ask
@@ -62,7 +62,7 @@ class Asked(msgspec.Struct, frozen=True, dict=True, eq=False, kw_only=True):
     turns: int  # messages of role user, whoever wrote them
     after_tool: bool  # the last message is what a tool returned
     prompt: Prompt
-    request: Request
+    body: Mapping[str, Any]  # of the request, parsed
     place: int | None  # of the message with the ask, among those of the prompt
 
     @cached_property
@@ -95,7 +95,7 @@ class Asked(msgspec.Struct, frozen=True, dict=True, eq=False, kw_only=True):
     def inputs(self) -> frozenset[str]:
         """What is there beside text: ``image``, ``audio``, ``file``."""
         found: set[str] = set()
-        waiting: list[Any] = [self.request.get("messages"), self.request.get("input")]
+        waiting: list[Any] = [self.body.get("messages"), self.body.get("input")]
         for _ in range(_MOST_PARTS):
             if not waiting:
                 break
@@ -141,11 +141,18 @@ class Asked(msgspec.Struct, frozen=True, dict=True, eq=False, kw_only=True):
 
 
 def asked_of(call: Call) -> Asked:
-    """Return what is known of *call*. Takes microseconds, and time in proportion to the number of messages.
+    """Return what is known of *call*; it is made once for each request.
 
-    Raises `InvalidRequest` for a body that is no JSON object, and for nothing else.
+    In microseconds, and in time proportional to the number of messages. Raises `InvalidRequest` for a body that is no
+    JSON object, and nothing else.
     """
-    request, wire = call.request, call.wire
+    known = call.request.asked
+    if known is None or known.protocol != call.wire.name:
+        known = call.request.asked = _read(call.request, call.wire)
+    return known
+
+
+def _read(request: Request, wire: Wire) -> Asked:
     prompt = wire.prompt(request)
     messages = prompt.messages
     ask, place = _ask(messages)
@@ -164,7 +171,7 @@ def asked_of(call: Call) -> Asked:
         turns=sum(isinstance(message, dict) and message.get("role") == "user" for message in messages),
         after_tool=isinstance(last, dict) and last.get("role") in _TOOLS,
         prompt=prompt,
-        request=request,
+        body=request.data,
         place=place,
     )
 
@@ -177,6 +184,7 @@ class _Reminders(NamedTuple):
 
     opening: re.Pattern[str]
     wrappers: frozenset[str]
+    within: frozenset[str]
     beginnings: tuple[str, ...]
     tool_result: str
     going_on: frozenset[str]
@@ -187,12 +195,13 @@ def _reminders() -> _Reminders:
     data: dict[str, Any] = tomllib.loads(
         files("negawatt.routing").joinpath("reminders.toml").read_text(encoding="utf-8")
     )
-    wrappers = data["wrappers"]["names"]
-    names = [*wrappers, *(name for row in data["blocks"] for name in row["names"])]
+    wrappers, within = data["wrappers"]["names"], data["wrappers"]["within"]
+    names = [*wrappers, *within, *(name for row in data["blocks"] for name in row["names"])]
     listed = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
     return _Reminders(
         re.compile(rf"<({listed})(?:\s[^<>]{{0,200}})?>"),
         frozenset(wrappers),
+        frozenset(within),
         tuple(data["beginnings"]["texts"]),
         data["beginnings"]["tool_result"],
         frozenset(data["going_on"]["texts"]),
@@ -227,17 +236,27 @@ def _said(text: str) -> str:
     foreign = head.startswith(marks.beginnings) or (head.startswith("[") and marks.tool_result in head)
     if "<" not in text:
         return "" if foreign else text
-    left, wrapped = _taken_apart(text)
-    if wrapped is not None:
-        return wrapped
-    return "" if foreign else left
+    turn = _taken_apart(text)
+    if turn.query is not None:
+        return turn.query
+    if not (foreign or turn.agents):
+        return text
+    return turn.within or ("" if foreign else turn.left)
 
 
-def _taken_apart(text: str) -> tuple[str, str | None]:
-    """Return *text* without the agents' blocks, and what stands in the last block of a person's own words."""
+class _Turn(NamedTuple):
+    """A turn, taken apart. *agents*: an agent wrote into it."""
+
+    left: str  # without any block
+    agents: bool
+    query: str | None  # the last block of a person's own words
+    within: str | None  # and the last of those that are one only where an agent wrote
+
+
+def _taken_apart(text: str) -> _Turn:
     marks = _reminders()
     kept: list[str] = []
-    wrapped: str | None = None
+    agents, query, within = False, None, None
     endless: set[str] = set()  # names of which no end follows: looked for once, so that the time stays in proportion
     at = begin = 0
     while (found := marks.opening.search(text, at)) is not None:
@@ -246,15 +265,16 @@ def _taken_apart(text: str) -> tuple[str, str | None]:
         if end < 0:
             endless.add(name)
             continue
-        if name in marks.wrappers:
-            inner = text[at:end].strip()
-            wrapped = inner or wrapped
+        if name in marks.within:
+            within = text[at:end].strip() or within
+        else:
+            agents = True
+            if name in marks.wrappers:
+                query = text[at:end].strip() or query
         kept.append(text[begin : found.start()])
         at = begin = end + len(name) + 3
-    if not kept:
-        return text, None
     kept.append(text[begin:])
-    return "\n".join(filter(None, (piece.strip() for piece in kept))), wrapped
+    return _Turn("\n".join(filter(None, (piece.strip() for piece in kept))), agents, query, within)
 
 
 def _goes_on(text: str) -> bool:

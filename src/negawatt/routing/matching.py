@@ -13,7 +13,6 @@ from negawatt.routing.asked import LANGUAGES, Asked
 
 _SIGNED = "sha256:"
 _SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_MOST_SEARCHED = 20_000  # characters of an ask
 _MOST_COMPILED = 1_000_000  # bytes of an expression
 
 _Test = Callable[[Asked], bool]
@@ -90,7 +89,7 @@ class Matcher:
         return lambda asked: any(_fits(name, patterns) for name in asked.tools)
 
     def _says(self, expression: str) -> _Test:
-        """Return the search for *expression* in the first 20,000 characters of an ask.
+        """Return the search for *expression* in an ask, which has 20,000 characters at most.
 
         Its engine takes time in proportion to the text, whatever the expression: nobody can write a request that
         holds the gateway up. So it knows no backreferences and no lookaround.
@@ -103,7 +102,7 @@ class Matcher:
         except (jsonschema_rs.ValidationError, ValueError):
             what = "not a regular expression, or too large a one; backreferences and lookaround are not known here"
             self._refuse("says", f"{expression[:100]!r} is {what}")
-        return lambda asked: bool(asked.ask) and compiled.is_valid(asked.ask[:_MOST_SEARCHED])
+        return lambda asked: bool(asked.ask) and compiled.is_valid(asked.ask)
 
     def _system(self, patterns: tuple[str, ...]) -> _Test:
         signatures = [one.removeprefix(_SIGNED).lower() for one in patterns if one.startswith(_SIGNED)]
