@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from worlds import EPOCH, Answer, Chunks, Fake, answer, chat, chunks_of, configured, settled
@@ -54,20 +54,6 @@ class Models(Fake):
         return await super().ask(call, target)
 
 
-class Words(NamedTuple):
-    """What was asked, as far as these tests need to know it."""
-
-    ask: str
-    context: str
-
-
-def words_of(call: Call) -> Words:
-    """Return the last message as the ask, and the system prompt as the context."""
-    messages = call.wire.prompt(call.request).messages
-    system = [str(m["content"]) for m in messages if m.get("role") == "system"]
-    return Words(str(messages[-1]["content"]), "\n".join(system))
-
-
 class Cascaded:
     """A cascade with all that it needs around it. *checks* are those of its configuration."""
 
@@ -88,8 +74,8 @@ class Cascaded:
         cascade = Settings(verify=tuple(checks), **{"explore": 0.0, **settings})
         policy = Policy(how="cascade", candidates=tuple(one.candidate for one in self.choices), cascade=cascade)
         self.wiring = Wiring(**{
-            "targets_of": targets_of, "asked": words_of, "spoken": spoken, "spawn": self.background.spawn,
-            "rng": random.Random(0), "alert": lambda *said: self.alerts.append(said), "accept": refused,
+            "targets_of": targets_of, "spoken": spoken, "spawn": self.background.spawn,
+            "rng": random.Random(0), "alert": lambda *said: self.alerts.append(said),
             **(wiring or {}),
         })  # fmt: skip
         self.cascade = open_cascade("cheap", policy, self.choices, self.wiring)
@@ -166,10 +152,6 @@ def targets_of(model: str) -> tuple[Target, ...]:
 
 def choice(model: str, tier: int) -> Choice:
     return Choice(Candidate(model=model), tier, targets_of(model))
-
-
-def refused(*_: object) -> tuple[float | None, str]:
-    return None, "the evidence allows no threshold"
 
 
 def streamed(text: str, model: str, **more: Any) -> Chunks:

@@ -43,7 +43,7 @@ class NewCall(Protocol):
 
 
 class Asides:
-    """Asks again, and asks the judge."""
+    """Asks again, asks others, and asks the judge."""
 
     def __init__(self, new_call: NewCall, meter: Metered, *, alarms: Alarms, deadline_s: float) -> None:
         self._new_call = new_call
@@ -55,24 +55,27 @@ class Asides:
         """Ask what *call* asked once more, past the caches, which keep the new answer. Raises `NegawattError`."""
         hints = msgspec.structs.replace(call.hints, cache_control="no-cache")
         again = self._of(call, self._new_call(call.request.body, hints, wire=call.wire), call.targets, self._deadline_s)
-        again = again.with_(policy=call.policy)
         again.note("exact_cache", "renewal", detail={"for": call.id})
         await self._answer(again, forward)
 
-    async def ask_reference(self, call: Call, targets: tuple[Target, ...], forward: Handler) -> Reply:
-        """Ask *targets* what *call* asked, and return the whole answer. Raises `NegawattError`."""
-        again = self._of(call, self._new_call(call.request.body, call.hints, wire=call.wire), targets, self._deadline_s)
-        again.note("route", "explored", detail={"for": call.id})
-        return await self._answer(again, forward)
+    async def ask_beside(self, call: Call, targets: tuple[Target, ...], forward: Handler) -> Reply:
+        """Return what *targets* answer to what *call* asked: whole, and closed already. Raises `NegawattError`."""
+        beside = self._of(
+            call, self._new_call(call.request.body, call.hints, wire=call.wire), targets, self._deadline_s
+        )
+        beside.note("route", "explore", detail={"for": call.id})
+        return await self._answer(beside, forward)
 
-    def judge(self, call: Call, targets: tuple[Target, ...], forward: Handler) -> Judge:
-        """Return a judge who compares answers to *call*, at its owner's expense."""
+    def judge(
+        self, call: Call, targets: tuple[Target, ...], forward: Handler, *, lever: str = "semantic_cache"
+    ) -> Judge:
+        """Return a judge who compares answers to *call* for *lever*, at its owner's expense."""
 
         async def ask(question: str, one: str, other: str) -> bool | None:
             said = _ASKED_OF_THE_JUDGE.format(question=question, one=one, other=other)
             body = {"model": targets[0].name, "messages": [{"role": "user", "content": said}], "temperature": 0}
             asked = self._of(call, self._new_call(orjson.dumps(body)), targets, _JUDGE_S)
-            asked.note("semantic_cache", "judge", detail={"for": call.id})
+            asked.note(lever, "judge", detail={"for": call.id})
             try:
                 reply = await self._answer(asked, forward)
             except NegawattError:

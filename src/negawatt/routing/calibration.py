@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +19,9 @@ from negawatt.config_routes import Cascade as Settings
 from negawatt.config_routes import Check
 from negawatt.errors import ConfigError
 from negawatt.routing.gate import Bar
+from negawatt.routing.guarantee import accept_threshold
 
 FORMAT = 1
-Accept = Callable[[Sequence[float], Sequence[bool], float, float], tuple[float | None, str]]
-"""Of scores, whether each was right, the most errors and the chance that there are more: the least score to accept, or
-None where the evidence allows none; and why."""
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,9 +70,7 @@ def write_calibration(path: Path, calibrations: Sequence[Calibration]) -> None:
     path.write_bytes(orjson.dumps(rows[0] if len(rows) == 1 else rows, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def bars_of(
-    calibrations: Sequence[Calibration], policy: str, settings: Settings, accept: Accept, where: str
-) -> dict[str, Bar]:
+def bars_of(calibrations: Sequence[Calibration], policy: str, settings: Settings, where: str) -> dict[str, Bar]:
     """Return the bar of each calibrated model. Raises `ConfigError` for calibrations of another policy or of others."""
     bars: dict[str, Bar] = {}
     for one in calibrations:
@@ -88,26 +83,25 @@ def bars_of(
                 "configured; make it again with `negawatt eval`"
             )
             raise ConfigError(message, param=where)
-        bars[one.model] = bar_of(one.scores, one.right, settings, accept)
+        bars[one.model] = bar_of(one.scores, one.right, settings)
     return bars
 
 
-def bar_of(scores: Sequence[float], right: Sequence[bool], settings: Settings, accept: Accept) -> Bar:
-    """Return what it takes to accept an answer, by *scores* of answers that were *right* or not."""
-    needed = least_rows(settings.max_error, settings.alpha)
-    if len(scores) < needed:
-        share = f"at most {settings.max_error:g} of accepted answers wrong"
-        return Bar("nothing", None, f"{share} takes at least {needed} calibrated answers, and there are {len(scores)}")
-    least, reason = accept(scores, right, settings.max_error, settings.alpha)
-    return Bar("nothing", None, reason) if least is None else Bar("score", least, reason)
+def bar_of(scores: Sequence[float], right: Sequence[bool], settings: Settings) -> Bar:
+    """Return what it takes to accept an answer, by *scores* of answers that were *right* or not.
 
-
-def least_rows(max_error: float, alpha: float) -> int:
-    """Return how many accepted answers, all of them right, it takes at least to promise *max_error*.
-
-    Of so many, none wrong, the upper Clopper-Pearson bound at confidence 1 - *alpha* is *max_error*.
+    Nothing is accepted where the evidence is too thin, or the scores do not tell right from wrong; the reason says
+    which, and how many answers it would take.
     """
-    return math.ceil(math.log(alpha) / math.log1p(-max_error))
+    import numpy as np
+
+    wrong = ~np.asarray(right, bool)
+    found = accept_threshold(
+        np.asarray(scores, np.float64), wrong.astype(np.float64), delta=settings.max_error, alpha=settings.alpha
+    )
+    if found.threshold is None:
+        return Bar("nothing", None, found.reason)
+    return Bar("score", found.threshold, found.reason)
 
 
 def _plain(checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -14,13 +14,15 @@ from negawatt.config import RequestClass
 from negawatt.config_routes import Cascade as Settings
 from negawatt.config_routes import Check, Policy
 from negawatt.errors import ConfigError
-from negawatt.routing.calibration import Accept, bars_of, load_calibration
+from negawatt.routing.asked import asked_of
+from negawatt.routing.calibration import bars_of, load_calibration
 from negawatt.routing.cascade import Cascade, Tools
 from negawatt.routing.cases import Asked
 from negawatt.routing.choice import Choice
 from negawatt.routing.drafting import Drafting, Spoken
 from negawatt.routing.exploring import AskReference, Compare, Explorer
-from negawatt.routing.gate import Alert, Bar, Gate, Monitor
+from negawatt.routing.gate import Alert, Bar, Gate
+from negawatt.routing.guarantee import DriftMonitor
 from negawatt.routing.second import Seconds, TargetsOf
 from negawatt.verify.answer import Scorer
 from negawatt.verify.judging import Panel
@@ -33,19 +35,17 @@ _TELL = frozenset({"chat", "responses"})  # protocols that tell probabilities of
 
 
 class Wiring(msgspec.Struct, frozen=True, kw_only=True):
-    """What all cascades of a gateway share. *accept* sets thresholds (`Accept`); *monitor* makes what notices drifts.
+    """What all cascades of a gateway share.
 
     Without *ask_reference* or *compare* nothing is explored, and no drift is noticed.
     """
 
     targets_of: TargetsOf
-    asked: Callable[[Call], Asked]
     spoken: Spoken
     spawn: Callable[[Awaitable[None]], object]
     rng: random.Random
     alert: Alert
-    accept: Accept
-    monitor: Callable[[Settings], Monitor] | None = None
+    asked: Callable[[Call], Asked] = asked_of
     predicts: Callable[[Target], bool] = lambda _: False
     schemas: Mapping[str, Any] = {}
     embedder: Embedder | None = None
@@ -64,10 +64,9 @@ def open_cascade(name: str, policy: Policy, choices: Sequence[Choice], wiring: W
         open_verifier(check, f"{where}.verify[{place}]", given)
         for place, check in enumerate(settings.verify) if check.kind != "draft"
     ])  # fmt: skip
-    monitor = wiring.monitor
     gate = Gate(
-        name, _bars(name, settings, choices, wiring), alert=wiring.alert,
-        monitor=None if monitor is None else lambda: monitor(settings),
+        name, _bars(name, settings, choices), alert=wiring.alert,
+        monitor=lambda: DriftMonitor(settings.max_error, settings.alpha),
     )  # fmt: skip
     seconds = Seconds(wiring.targets_of)
     explorer = None
@@ -87,11 +86,11 @@ def open_cascade(name: str, policy: Policy, choices: Sequence[Choice], wiring: W
     return Cascade(settings, tools)
 
 
-def _bars(name: str, settings: Settings, choices: Sequence[Choice], wiring: Wiring) -> dict[str, Bar]:
+def _bars(name: str, settings: Settings, choices: Sequence[Choice]) -> dict[str, Bar]:
     if settings.calibration is None:
         return {}
     where = f"policies.{name}.cascade.calibration"
-    bars = bars_of(load_calibration(Path(settings.calibration), where), name, settings, wiring.accept, where)
+    bars = bars_of(load_calibration(Path(settings.calibration), where), name, settings, where)
     for choice in choices[:-1]:  # what is promised of some must not be broken by others
         missing = Bar("nothing", None, f"{settings.calibration} has no calibration of {choice.name}")
         bars.setdefault(choice.name, missing)

@@ -6,14 +6,19 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from negawatt.call import Call, Target
 from negawatt.errors import NegawattError
+from negawatt.recall.compare import Judge, compare
 from negawatt.reply import Reply
 from negawatt.routing.cases import Asked, supplied
 from negawatt.routing.choice import Choice
 from negawatt.routing.gate import Gate
 from negawatt.verify.agreeing import same
+
+if TYPE_CHECKING:
+    from negawatt.embedders import Embedder
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +76,39 @@ class Explorer:
             self._gate.learn(choice.name, wrong)
 
 
-async def by_agreement(_: Call, __: str, said: str, right: str) -> bool | None:
-    """Compare without an embedder and a judge: short answers and numbers tell; anything else cannot be said."""
-    if await same(said, right):
-        return False
-    plain = all(len(text) <= _TELLING for text in (said, right))
-    return True if plain else None
+def comparing(
+    embedder: Embedder | None, judge_of: Callable[[Call], Judge | None], *, alike: float = 0.9, different: float = 0.75
+) -> Compare:
+    """Return what compares a small answer with the reference's: by what they come to, by meaning, by a judge.
+
+    Two short answers that do not come to the same differ. Longer ones are compared by a learned *embedder*: from
+    similarity *alike* on they say the same, if no fact of one conflicts with the other; below *different*, or where
+    facts conflict, they do not. What lies between, or all of it without an embedder, is put to the judge; where there
+    is none, or the judge does not know, it cannot be said, and counts for nobody.
+    """
+    learned = embedder if embedder is not None and embedder.learned else None
+
+    async def compared(call: Call, question: str, said: str, right: str) -> bool | None:
+        if await same(said, right):
+            return False
+        if all(len(text) <= _TELLING for text in (said, right)):
+            return True
+        judge = judge_of(call)
+        if learned is None:
+            verdict = None if judge is None else await judge(question, said, right)
+            return None if verdict is None else not verdict
+        unknown = False
+
+        async def asked(question: str, one: str, other: str) -> bool | None:
+            nonlocal unknown
+            verdict = None if judge is None else await judge(question, one, other)
+            unknown = verdict is None
+            return verdict
+
+        found = await compare(learned, question, said, right, same=alike, different=different, judge=asked)
+        return None if found is None or unknown else found.wrong
+
+    return compared
 
 
-_TELLING = 80  # characters up to which answers that do not agree are different ones
+_TELLING = 80  # characters up to which answers that do not come to the same are different ones

@@ -35,12 +35,10 @@ Alert = Callable[[str, str, str], None]  # name, about, message
 class Gate:
     """The bars of one policy, by the name of the model (`negawatt.routing.choice.Choice.name`).
 
-    A model that is not among *bars* has no calibration. *monitor* makes what watches one model; None: nothing does.
+    A model that is not among *bars* has no calibration. *monitor* makes what watches one.
     """
 
-    def __init__(
-        self, policy: str, bars: Mapping[str, Bar], *, monitor: Callable[[], Monitor] | None, alert: Alert
-    ) -> None:
+    def __init__(self, policy: str, bars: Mapping[str, Bar], *, monitor: Callable[[], Monitor], alert: Alert) -> None:
         self._policy = policy
         self._bars = bars
         self._monitor = monitor
@@ -62,7 +60,7 @@ class Gate:
 
         What was learned lasts until the gateway starts anew: with a calibration made since, it should.
         """
-        if self._monitor is None or model in self._drifted:
+        if model in self._drifted:
             return
         if model not in self._monitors:
             self._monitors[model] = self._monitor()
