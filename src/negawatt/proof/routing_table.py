@@ -55,6 +55,7 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
     best: int | None  # the one with the highest bound
     date: str
     suite: str
+    reference: str
 
     @property
     def verdict(self) -> str:
@@ -113,6 +114,7 @@ def _table(table: OutcomeTable, quality: Quality, name: str, group: str | None) 
     return RoutingTable(
         name=name, group=group, quality=quality, candidates=tuple(found), chosen=chosen, best=best,
         date=datetime.now(UTC).date().isoformat(), suite=table.suite.file.name,
+        reference=table.reference.name,
     )  # fmt: skip
 
 
@@ -206,14 +208,34 @@ def _policy(table: RoutingTable, learned: Mapping[str, Any]) -> str:
     lines += [f"{key(field)} = {value(said)}" for field, said in learned.items() if field != "how"]
     quality = {k: v for k, v in msgspec.to_builtins(table.quality).items() if v is not None}
     lines.append(f"quality = {value(quality)}")
-    for one in table.candidates:
+    told = _told(table, chosen)
+    for tier, one in enumerate(told, 1):
         lines += ["", f"[[policies.{name}.candidates]]  # {one.reason}", f"model = {value(one.model)}"]
         lines += [f"effort = {value(one.effort)}"] if one.effort is not None else []
+        # The reference is the strongest, whatever it costs: without this, it would be the dearest.
+        lines += [f"tier = {len(told) + 1 if one.name == table.reference else tier}"] if _out_of_order(table) else []
         if one.rate is not None and one.low is not None:
             measured = {"rate": _down(one.rate), "low": _down(one.low), "n": one.n, "date": table.date,
                         "suite": table.suite}  # fmt: skip
             lines.append(f"success = {value(measured)}")
     return "\n".join(lines) + "\n"
+
+
+def _told(table: RoutingTable, chosen: Found) -> list[Found]:
+    """Return the candidates of *table* as a policy can tell them: one for each model and effort.
+
+    Of several that differ only in their settings, which callers choose, the chosen one stands, else the first.
+    """
+    kept: dict[tuple[str, str | None], Found] = {}
+    for one in table.candidates:
+        place = (one.model, one.effort)
+        if place not in kept or one is chosen:
+            kept[place] = one
+    return list(kept.values())
+
+
+def _out_of_order(table: RoutingTable) -> bool:
+    return table.candidates[-1].name != table.reference
 
 
 def _down(share: float) -> float:

@@ -76,8 +76,11 @@ class EvalCandidate(Section, frozen=True):
 
     @property
     def called(self) -> str:
-        if self.name is not None:
-            return self.name
+        return self.choice if self.name is None else self.name
+
+    @property
+    def choice(self) -> str:
+        """What a policy calls it: `negawatt.routing.choice.Choice.name`."""
         return self.model if self.effort is None else f"{self.model} at {self.effort}"
 
     @property

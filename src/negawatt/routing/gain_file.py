@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _MADE_BY = "negawatt.routing.gain"
 _HEADER = "header"
+_BESIDE = "beside_"
 _MOST_BYTES = 1 << 30
 _REMEDY = "fit it again with `negawatt eval`"
 
@@ -51,11 +52,14 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
     sha256: str
 
 
-def save(model: GainModel, path: Path) -> None:
-    """Write *model* to *path*: the whole file, or, whatever happens, the one that was there before."""
+def save(model: GainModel, path: Path, beside: Arrays | None = None) -> None:
+    """Write *model* to *path*: the whole file, or, whatever happens, the one that was there before.
+
+    *beside*: arrays of numbers that belong to it, for `load_with`.
+    """
     import numpy as np
 
-    arrays = _arrays(model)
+    arrays = _arrays(model) | {f"{_BESIDE}{name}": array for name, array in (beside or {}).items()}
     header = _Header(
         made_by=_MADE_BY, format=FORMAT, features=prompt_features.NAMES, embedder=model.card.embedder,
         dimensions=model.dimensions, extra=_extra(model), candidates=model.card.candidates, date=model.card.date,
@@ -79,6 +83,11 @@ def save(model: GainModel, path: Path) -> None:
 
 def load(path: Path, where: str = "router") -> GainModel:
     """Return the model in the file *path*. Raises `ConfigError`, which names *where*, the file and the remedy."""
+    return load_with(path, where)[0]
+
+
+def load_with(path: Path, where: str = "router") -> tuple[GainModel, Arrays]:
+    """Return the model in the file *path*, and what was saved beside it. Raises `ConfigError`, as `load`."""
     import numpy as np
 
     def refused(why: str) -> ConfigError:
@@ -103,8 +112,9 @@ def load(path: Path, where: str = "router") -> GainModel:
         raise refused("it was fitted on other features of prompts than this version has")
     if _sha256(found) != header.sha256:
         raise refused("its checksum is wrong: the file is damaged")
+    beside = {name.removeprefix(_BESIDE): found.pop(name) for name in [*found] if name.startswith(_BESIDE)}
     try:
-        return _model(header, found)
+        return _model(header, found), beside
     except (KeyError, ValueError) as error:
         raise refused("its numbers do not fit together") from error
 
