@@ -41,7 +41,6 @@ from negawatt.routing.cascades import Wiring, check_cascade, open_cascade
 from negawatt.routing.choice import Choice
 from negawatt.routing.costs import Costs
 from negawatt.routing.fits import Fits
-from negawatt.routing.guarantee import DriftMonitor, accept
 from negawatt.routing.policies import Policies, Ranked
 from negawatt.stores import Store
 from negawatt.telemetry import Telemetry
@@ -186,10 +185,10 @@ def _wiring(shared: Shared, choosing: Choosing, bottom: Handler) -> Wiring:
 
     return Wiring(
         targets_of=shared.catalogue.targets, asked=asked_of, spoken=spoken, spawn=shared.background.spawn,
-        rng=shared.rng, alert=shared.telemetry.alert, accept=accept,
-        monitor=lambda settings: DriftMonitor(settings.max_error, settings.alpha), predicts=predicts(config),
+        rng=shared.rng, alert=shared.telemetry.alert,
+        predicts=predicts(config),
         schemas={name: policy.schema for name, policy in config.classes.items() if policy.schema is not None},
-        embedder=embedder, ask_reference=lambda call, targets: shared.asides.ask_reference(call, targets, bottom),
+        embedder=embedder, ask_reference=lambda call, targets: shared.asides.ask_beside(call, targets, bottom),
         compare=None if embedder is None else is_wrong,
     )  # fmt: skip
 
