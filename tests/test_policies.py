@@ -248,3 +248,24 @@ async def test_the_models_list_names_the_policies():
     """So that a caller can find them."""
     async with world(policies={"careful": {"model": LARGE, "candidates": TWO}}) as w:
         assert w.gateway.catalogue.names() == ["auto", "careful"]
+
+
+@virtual
+async def test_who_asks_for_more_gets_what_was_shown_to_reach_it():
+    """A model that nobody measured is the policy's word, not the caller's: the reference is asked."""
+    async with world(policies=AUTO, levers=ONLY) as w:
+        await w.ask(chat(model="auto"), quality="0.9")
+        assert w.provider.models == [LARGE]
+
+
+@virtual
+async def test_only_models_that_write_are_chosen():
+    """A policy asked for embeddings is refused; one that takes over a model's calls leaves these alone."""
+    from negawatt.wire.embeddings import EMBEDDINGS
+
+    policies = {"auto": {**AUTO["auto"], "replaces": ["text-*"]}}
+    async with world(policies=policies) as w:
+        with pytest.raises(InvalidRequest, match="not for embeddings"):
+            await w.send(w.call({"model": "auto", "input": "x"}, wire=EMBEDDINGS))
+        call = w.call({"model": "text-embedding-3-small", "input": "x"}, wire=EMBEDDINGS)
+        assert (await w.gateway.arrived(call)).policy is None

@@ -36,12 +36,6 @@ async def open_choosing(config: Config, embedder: Embedder | None) -> AsyncItera
             await intents.close()
 
 
-def check_choosing(config: Config) -> None:
-    """Raise `ConfigError` for what would keep it from opening."""
-    _intents(config)
-    _routers(config)
-
-
 def _intents(config: Config) -> Intents | None:
     settings = config.levers.classify
     if settings.intents is None or settings.mode == "off":

@@ -14,6 +14,7 @@ from negawatt.commands.cache import cache
 from negawatt.commands.evaluate import evaluate
 from negawatt.commands.ledger import ledger
 from negawatt.commands.proof import demo, replay, report
+from negawatt.commands.route import route
 from negawatt.commands.serve import init, serve
 from negawatt.commands.tokens import tokens
 from negawatt.errors import NegawattError
@@ -27,6 +28,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt demo                         a replay of the sample workload: what each lever saves
   negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
   negawatt eval SUITE                   which is the smallest model that is good enough
+  negawatt route test PROMPT            which model a request would go to, and why
 """
 
 
@@ -36,7 +38,7 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, evaluate, cache, ledger, tokens):
+for _command in (init, serve, demo, replay, report, evaluate, route, cache, ledger, tokens):
     cli.add_command(_command)
 
 

@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from negawatt.catalogue import open_providers
 from negawatt.config import Config
 from negawatt.errors import ConfigError
@@ -49,6 +51,21 @@ def dry_run(config: Config) -> None:
     check_url(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url")
     if recalls(config):
         asyncio.run(check_recall(config))
+    if config.policies or config.classes:
+        asyncio.run(_opens(config))
+
+
+async def _opens(config: Config) -> None:
+    """Open a gateway that keeps nothing, and close it: so policies, rules and what was learned are looked at."""
+    from negawatt.ledger.memory import MemoryLedger
+
+    config = msgspec.structs.replace(
+        config,
+        cache=msgspec.structs.replace(config.cache, store="memory:"),
+        recall=msgspec.structs.replace(config.recall, index="memory:"),
+    )
+    async with Gateway.open(config, ledger=MemoryLedger()):
+        pass
 
 
 def bind(config: Config) -> socket.socket:

@@ -85,9 +85,10 @@ def opened(pick: Pick, open_: Sequence[Choice]) -> Pick:
 
 def _at_least(wanted: Choice, by: str, reason: str, ranked: Ranked, demand: Demand, open_: Sequence[Choice]) -> Pick:
     """Pick *wanted*, or the cheapest of those that are as strong, where it is not open or known to miss the target."""
-    if wanted in open_ and reaches(wanted, demand.quality, ranked.reference) is not False:
+    found = reaches(wanted, demand.quality, ranked.reference)
+    if wanted in open_ and (found or (found is None and not demand.sure)):
         return _pick(wanted, by, reason)
-    why = "may not take this request" if wanted not in open_ else "was measured below the target"
+    why = "may not take this request" if wanted not in open_ else "was not measured to reach the target"
     for choice in open_:
         if choice.tier >= wanted.tier and choice is not wanted and reaches(choice, demand.quality, ranked.reference):
             return _pick(choice, by, f"{reason}; {wanted.name} {why}")

@@ -30,11 +30,12 @@ Order = Callable[[Sequence[Choice], str], Sequence[Choice]]
 
 
 class Demand(msgspec.Struct, frozen=True, gc=False):
-    """What one call asks of a model, by its class, its policy and its caller."""
+    """What one call asks of a model, by its class, its policy and its caller. *sure*: the caller wants it shown."""
 
     quality: Quality | None
     risk: Level | None
     least_tier: int
+    sure: bool = False
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ class Policies:
         if ranked is None:
             return call
         demand = self.demand(call, ranked)
-        parts = [ranked.digest, demand.least_tier, _plain(demand.quality)]
+        parts = [ranked.digest, demand.least_tier, demand.sure, _plain(demand.quality)]
         if call.caller is not None and not ranked.asked_by_name(call.request.model):
             parts.append([one.name for one in ranked.choices if call.caller.may_use(one.candidate.model)])
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
@@ -132,7 +133,7 @@ class Policies:
         if wanted is not None:
             quality = _stricter(quality, wanted)
         risk = _risk(None if policy is None else policy.risk, call.hints.risk)
-        return Demand(quality, risk, least_tier(ranked.settings, risk))
+        return Demand(quality, risk, least_tier(ranked.settings, risk), sure=wanted is not None)
 
 
 def _ranked(name: str, policy: Policy, targets: Targets, order: Order) -> Ranked:
