@@ -5,9 +5,9 @@ examples, weighted by ``exp(similarity / 0.05)``. The mixture is geometric, ``p 
 regression's penalty, *w* and a temperature are those under which examples that were held out are likeliest
 (stratified cross-fitting), so that a probability of 0.8 is right about eight times in ten on requests like them.
 
-A request is out of scope when it is less sure *and* less near than almost all examples were when held out: the sum of
-two ranks, that of its highest probability and that of its mean similarity to the three nearest examples, lies below the
-sum's 3 % quantile among them.
+A request is out of scope when it is less sure and less near than almost all examples were when held out: the sum of two
+ranks, that of its highest probability and that of its mean similarity to the three nearest examples, lies below that of
+97 % of them; one that is farther off than all but 0.5 % of them has no rank, however sure the model is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Labels = NDArray[np.intp]
 PENALTIES = (1e-2, 1e-3, 1e-4, 3e-5, 1e-5, 3e-6)
 MIXES = (0.0, 0.3, 0.5, 0.7)
 KEPT = 0.97  # of examples that belong to a class
+_FAR = 0.005  # of them, that lie so far from all others that being sure means nothing
 _WIDTH = 0.05  # of the kernel, in similarity
 _NEAREST = 3
 _TEMPERATURES = np.geomspace(0.25, 64.0, 65)
@@ -32,7 +33,7 @@ _NONE = 1e-6  # of the votes, for who got none
 
 
 class IntentModel(msgspec.Struct, frozen=True):
-    """What was learned. *rows*: the examples' vectors, each of length 1; *labels*: indices of *classes*."""
+    """What was learned. *rows*: the examples' vectors, each of length 1; *labels*: sorted indices of *classes*."""
 
     classes: tuple[str, ...]
     rows: Floats
@@ -53,15 +54,12 @@ class IntentModel(msgspec.Struct, frozen=True):
     def judge(self, vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Return how likely each class is for each of *vectors*, and whether it is of any of them."""
         told, nearness = self._judged(vectors)
-        return told, self._ranks(told.max(axis=1), nearness) >= self.least
+        return told, _ranks(self.sure, self.near, told.max(axis=1), nearness) >= self.least
 
     def _judged(self, vectors: Floats) -> tuple[Floats, Floats]:
         votes, nearness = _votes(self.rows, self.labels, len(self.classes), vectors)
         mixed = _mixed(scores(vectors, self.weights), votes, self.mix)
         return np.exp(log_softmax(mixed / np.float32(self.temperature))), nearness
-
-    def _ranks(self, sure: Floats, near: Floats) -> NDArray[np.float64]:
-        return _rank(self.sure, sure) + _rank(self.near, near)
 
 
 def learn(rows: Floats, labels: Labels, classes: tuple[str, ...], *, outside: int | None, seed: int = 0) -> IntentModel:
@@ -69,6 +67,8 @@ def learn(rows: Floats, labels: Labels, classes: tuple[str, ...], *, outside: in
 
     *outside*: the class that stands for none of them, if there are examples of it.
     """
+    order = np.argsort(labels, kind="stable")
+    rows, labels = rows[order], labels[order]
     folds = _folds(labels, _FOLDS if len(rows) <= _MANY else _FEW_FOLDS, np.random.default_rng(seed))
     held_out, votes, nearness = _cross_fitted(rows, labels, len(classes), folds)
     best, penalty, mix, temperature = float("inf"), PENALTIES[0], 0.0, 1.0
@@ -81,7 +81,7 @@ def learn(rows: Floats, labels: Labels, classes: tuple[str, ...], *, outside: in
     told = np.exp(log_softmax(mixed / np.float32(temperature)))
     inside = labels != (-1 if outside is None else outside)
     sure, near = np.sort(told.max(axis=1)[inside]), np.sort(nearness[inside])
-    ranks = _rank(sure, told.max(axis=1)[inside]) + _rank(near, nearness[inside])
+    ranks = _ranks(sure, near, told.max(axis=1)[inside], nearness[inside])
     return IntentModel(
         classes=classes, rows=rows, labels=labels, weights=fit(rows, labels, len(classes), penalty), penalty=penalty,
         mix=mix, temperature=temperature, sure=sure, near=near, least=float(np.quantile(ranks, 1 - KEPT)),
@@ -118,16 +118,19 @@ def _folds(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
 
 
 def _votes(rows: Floats, labels: Labels, classes: int, vectors: Floats) -> tuple[Floats, Floats]:
-    """Return the logarithms of the classes' shares of the votes, and the mean similarity to the nearest examples."""
-    told = np.zeros((len(rows), classes), np.float32)
-    told[np.arange(len(rows)), labels] = 1.0
+    """Return the logarithms of the classes' shares of the votes, and the mean similarity to the nearest examples.
+
+    *labels* are sorted, and there is one of each class at least.
+    """
+    first = np.searchsorted(labels, np.arange(classes))
     shares, nearness = np.empty((len(vectors), classes), np.float32), np.empty(len(vectors), np.float32)
     many = min(_NEAREST, len(rows))
     for i in range(0, len(vectors), _AT_ONCE):
         similar = vectors[i : i + _AT_ONCE] @ rows.T
         nearness[i : i + _AT_ONCE] = np.partition(similar, -many, axis=1)[:, -many:].mean(axis=1)
         # Less the highest, so that the largest vote is 1 and nothing is lost to rounding.
-        cast = np.exp((similar - similar.max(axis=1, keepdims=True)) / np.float32(_WIDTH)) @ told
+        weighed = np.exp((similar - similar.max(axis=1, keepdims=True)) / np.float32(_WIDTH))
+        cast = np.add.reduceat(weighed, first, axis=1)
         shares[i : i + _AT_ONCE] = cast / cast.sum(axis=1, keepdims=True)
     return np.log(shares + np.float32(_NONE)), nearness
 
@@ -151,6 +154,7 @@ def _warmed(logs: Floats, labels: Labels) -> tuple[float, float]:
     return best, least
 
 
-def _rank(known: Floats, values: Floats) -> NDArray[np.float64]:
-    """Return which share of *known*, which is sorted, lies below each of *values*."""
-    return np.searchsorted(known, values) / max(1, len(known))
+def _ranks(sure: Floats, near: Floats, ask_sure: Floats, ask_near: Floats) -> NDArray[np.float64]:
+    """Return the sum of both ranks among the examples' *sure* and *near*, which are sorted; -1 for what is far off."""
+    ranks = (np.searchsorted(sure, ask_sure) + np.searchsorted(near, ask_near)) / max(1, len(sure))
+    return np.where(ask_near < np.quantile(near, _FAR), -1.0, ranks)
