@@ -53,6 +53,15 @@ def test_an_openai_block_is_read_with_its_details():
     assert usage.fresh_input_tokens == 176
 
 
+def test_what_a_model_did_not_take_over_of_a_prediction_is_output():
+    """Rejected prediction tokens are part of the completion, and are paid as such: they are not added once more."""
+    details = {"reasoning_tokens": 0, "accepted_prediction_tokens": 18, "rejected_prediction_tokens": 10}
+    block = {"prompt_tokens": 81, "completion_tokens": 39, "total_tokens": 120, "completion_tokens_details": details}
+    usage = usage_from_chat(block)
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.basis) == (81, 39, "measured")
+
+
 @pytest.mark.parametrize(
     "raw",
     [
