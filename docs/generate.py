@@ -216,8 +216,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
         f"config:{prefix}": lambda prefix=prefix: config_table(prefix)  # type: ignore[misc]
         for prefix in (
             "server.", "ledger.", "economics.", "cache.", "recall.", "levers.exact_cache.", "levers.item_cache.",
-            "levers.coalesce.", "levers.semantic_cache.", "levers.retry.", "holdout.", "classes.<name>.",
-            "providers[].", "models[].", "keys[].",
+            "levers.coalesce.", "levers.semantic_cache.", "levers.classify.", "levers.route.", "levers.retry.",
+            "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].",
         )
     },
     **{

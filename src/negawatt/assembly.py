@@ -19,6 +19,7 @@ from negawatt.config import Config
 from negawatt.economics.accounts import Accounts
 from negawatt.economics.capabilities import KnownModels
 from negawatt.economics.counting import TokenCounter
+from negawatt.economics.prices import context_window
 from negawatt.economics.usage import Usage
 from negawatt.ledger import Ledger
 from negawatt.levers.coalesce import Coalesce
@@ -153,7 +154,7 @@ def routing(
             for doubt in check_cascade(ranked.name, ranked.settings, config.classes, ranked.rising, lookup):
                 log.warning("%s", doubt)
             cascades[ranked.name] = open_cascade(ranked.name, ranked.settings, ranked.rising, wiring)
-    models = KnownModels()
+    models = KnownModels(context_window)
     affinity = Affinity(
         ttl_s=config.levers.route.affinity_s, clock=shared.clock, models=models,
         reads_cached=shared.accounts.reads_cached,

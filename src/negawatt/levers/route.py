@@ -71,12 +71,14 @@ class Route:
         cascade = self._parts.cascades.get(ranked.name)
         if cascade is not None and len(considered.open) > 1:
             reply = await cascade(call, forward, [one for one in ranked.rising if one in considered.open])
+            book = None if call.shadow else partial(self._book, call, considered)
         else:
             pick = await self.pick(call, considered)
             call.note(NAME, "chose", pick.reason, detail=_detail(considered, pick))
             reply = await forward(call.with_(targets=_targets(pick.choice, ranked.reference)))
-        if not call.shadow:
-            reply.on_read(partial(self._book, call, considered))
+            book = partial(self._rehearsed, call, pick.choice) if call.shadow else partial(self._book, call, considered)
+        if book is not None:
+            reply.on_read(book)
         return reply
 
     # -- before anybody is asked -------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ class Route:
         counted = parts.costs.count(call, ranked.reference)
         needs = Needs(
             input_tokens=counted.tokens, output_tokens=limit_of(call.request.data) or 0, inputs=asked.inputs,
-            tools=bool(asked.tools), risk=demand.risk, provider=await parts.held_by(call),
+            tools=bool(asked.tools), risk=demand.risk, provider=await self._holder(call, ranked),
         )  # fmt: skip
         # Who may use the policy by its name may use what it chooses.
         key = None if ranked.asked_by_name(call.request.model) else call.caller
@@ -105,6 +107,12 @@ class Route:
             else:
                 shut[choice.name] = why
         return Considered(ranked, asked, demand, open_, shut, costs)
+
+    async def _holder(self, call: Call, ranked: Ranked) -> str | None:
+        """Return the provider that keeps what *call* goes on from; the reference's where nobody here knows who does."""
+        if not call.wire.continues(call.request):
+            return None
+        return await self._parts.held_by(call) or ranked.reference.targets[0].provider
 
     async def pick(self, call: Call, considered: Considered) -> Pick:
         """Return the candidate to ask: by the policy's way of choosing, then kept where a switch would cost more."""
@@ -150,10 +158,17 @@ class Route:
             self._parts.affinity.remember(call, answered.target, answered.usage)
             self._parts.costs.learn(call.request_class, choice, answered.usage)
         counted = None if choice is None else self._counted(call, choice, reference, answered.usage.input_tokens)
-        warm = self._parts.affinity.warm(call, reference)
-        saved = in_place_of(call.trail, reference.targets[0], counted=counted, warm=warm)
+        warm, thinks = self._parts.affinity.warm(call, reference), self._parts.fits.of(reference).efforts != ()
+        saved = in_place_of(call.trail, reference.targets[0], counted=counted, warm=warm, thinks=thinks)
         if saved is not None:
             call.note(NAME, "instead", f"of {reference.name}", saved=saved)
+
+    def _rehearsed(self, call: Call, choice: Choice, _: Reply) -> None:
+        """Note what *choice* would have used in place of who was asked."""
+        thinks = self._parts.fits.of(choice).efforts != ()
+        saved = in_place_of(call.trail, choice.targets[0], thinks=thinks)
+        if saved is not None:
+            call.note(NAME, "instead", f"{choice.name} would have been", saved=saved)
 
     def _counted(self, call: Call, choice: Choice, reference: Choice, billed: int) -> int:
         """Return the input tokens of *reference*: as many as were *billed*, by the ratio of our own counts of both."""
