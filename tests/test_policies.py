@@ -75,7 +75,9 @@ async def test_the_holdout_and_callers_who_want_no_levers_get_the_reference():
         await w.ask(chat(model="auto"), mode="off")
         await w.ask(chat(model="auto"), mode="shadow")
         assert w.provider.models == [LARGE, LARGE]
-        [noted] = decisions(w.rows()[1], "route")
+        noted, instead = decisions(w.rows()[1], "route")
+        assert instead["mode"] == "shadow"
+        assert instead["saved"]["cost_pusd"] > 0
         assert noted["mode"] == "shadow"
         assert noted["detail"]["model"] == SMALL
 
