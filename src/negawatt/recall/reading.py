@@ -90,6 +90,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 def read(text: str) -> Reading:
     """Return what *text* says. Takes time in proportion to its length, and looks at the first 20,000 characters."""
+    text = text.strip()  # "public" and "public " say the same, and only the one would look like code
     return _kept(text) if len(text) <= _MOST_KEPT else _read(text[:_MOST_READ])
 
 

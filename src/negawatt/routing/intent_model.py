@@ -157,4 +157,4 @@ def _warmed(logs: Floats, labels: Labels) -> tuple[float, float]:
 def _ranks(sure: Floats, near: Floats, ask_sure: Floats, ask_near: Floats) -> NDArray[np.float64]:
     """Return the sum of both ranks among the examples' *sure* and *near*, which are sorted; -1 for what is far off."""
     ranks = (np.searchsorted(sure, ask_sure) + np.searchsorted(near, ask_near)) / max(1, len(sure))
-    return np.where(ask_near < np.quantile(near, _FAR), -1.0, ranks)
+    return np.where(ask_near < np.quantile(near, _FAR, method="lower"), -1.0, ranks)
