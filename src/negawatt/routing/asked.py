@@ -101,7 +101,7 @@ class Asked(msgspec.Struct, frozen=True, dict=True, eq=False, kw_only=True):
                 break
             part = waiting.pop()
             if isinstance(part, list):
-                waiting += reversed(part[-_MOST_PARTS:])
+                waiting += part[-_MOST_PARTS:]  # the newest are looked at first
             elif isinstance(part, dict):
                 kind = part.get("type")
                 if isinstance(kind, str) and kind in _KINDS:
