@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
-from cascades import LARGE, OTHER, SMALL, Cascaded, Models, streamed
+from cascades import LARGE, OTHER, SMALL, Cascaded, Models, streamed, targets_of
 from worlds import answer, chat, chunks_of, settled, status, virtual
 
-from negawatt.call import Request
+from negawatt.call import Request, Target
 from negawatt.config_routes import Check
 from negawatt.errors import DeadlineExceeded, UpstreamBroken, UpstreamStatus
 from negawatt.verify.verdict import Case
@@ -138,17 +139,34 @@ async def test_a_judge_that_refuses_a_temperature_is_asked_without():
     assert ["temperature" in asked for asked in w.provider.asked[1:]] == [True, False]
 
 
+def with_fallback(model: str) -> tuple[Target, ...]:
+    """Return where a model leads that has a fallback: retry then makes a copy of the call for each of the two."""
+    return (*targets_of(model), Target("openai", "gpt-4.1", "gpt-4.1"))
+
+
 @virtual
 async def test_the_call_goes_on_under_its_own_name():
-    """Whatever was asked beside it, the newest copy of the call is the caller's request, at the model that answered."""
-    w = Cascaded(Models({SMALL: "42", OTHER: "right", LARGE: "43"}), [JUDGE, Check(kind="logprob", least=0.0)])
+    """Whatever was asked beside it, the newest copy is the caller's request, at the model that answered."""
+    w = Cascaded(Models({SMALL: "42", OTHER: "right", LARGE: "43"}), [JUDGE, Check(kind="logprob", least=0.0)],
+                 wiring={"targets_of": with_fallback})  # fmt: skip
     call = w.call(chat("How many?"))
     reply = await w.begin(call)
-    newest = call.trail.call
+    newest, answerer = call.trail.call, call.trail.answerer
     assert newest is not None
+    assert answerer is not None
     assert newest.request.data == chat("How many?")
-    assert newest.targets[0].model == (call.trail.answered.target.model if call.trail.answered else None)
+    assert newest.targets[0].model == answerer.target.model == reply.data["model"]
     await reply.close()
+
+
+@virtual
+async def test_what_was_counted_is_the_callers_own_request():
+    """The judge's prompt is longer than the question."""
+    w = Cascaded(Models({SMALL: "42", OTHER: "right", LARGE: "43"}), [JUDGE])
+    await w.ask()
+    counted = w.row().counted_input_tokens
+    assert counted is not None
+    assert counted < 30
 
 
 # -- agreement -------------------------------------------------------------------------------------------------------
@@ -166,6 +184,17 @@ async def test_second_opinions_are_asked_at_the_same_time():
     assert w.row().duration_s == pytest.approx(1.0)
     assert w.row().response_model == SMALL
     assert w.row().attempts == 2
+
+
+@virtual
+async def test_a_second_opinion_answers_for_nobody():
+    """Of two that were asked at the same time, the row and the headers name the one whose answer it is."""
+    w = Cascaded(Models({SMALL: "42", OTHER: "42", LARGE: "43"}), [AGREE])
+    call = w.call()
+    reply = await w.begin(call)
+    assert call.trail.answerer is not None
+    assert call.trail.answerer.target.model == SMALL
+    await reply.close()
 
 
 @virtual
@@ -258,9 +287,11 @@ async def test_a_trusted_model_that_fails_before_its_first_chunk_is_escalated():
 @virtual
 async def test_what_a_late_verdict_costs_is_on_the_same_row():
     """The judge of a trusted stream is asked when its caller has gone, and is paid like any other."""
-    w = Cascaded(Models({SMALL: streamed("42", SMALL), OTHER: "right 80", LARGE: "43"}), [JUDGE], stream="trust")
-    await w.ask(chat("How many?", **STREAM))
+    w = Cascaded(Models({SMALL: streamed("42", SMALL), OTHER: "right 80", LARGE: "43"}), [JUDGE], stream="trust",
+                 wiring={"targets_of": with_fallback})  # fmt: skip
+    await w.ask(chat("How many?", model="auto", **STREAM))
     row = w.row()
+    assert row.request_model == "auto"
     assert row.attempts == 2
     assert row.output_tokens == 40
     assert row.cost_pusd == sum(attempt["cost_pusd"] for attempt in orjson.loads(row.attempt_log))
@@ -458,6 +489,7 @@ async def test_the_small_answer_is_given_along_as_predicted_output():
     used = {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130, "completion_tokens_details": taken}
     large = answer("43", model=LARGE, usage=used)
     w = Cascaded(Models({SMALL: "forty", LARGE: large}), [NUMBER], predict=True, wiring={"predicts": lambda _: True})
+    w.choices[-1] = msgspec.structs.replace(w.choices[-1], targets=with_fallback(LARGE))
     call = w.call()
     reply = await w.begin(call)
     assert w.provider.asked[1]["prediction"] == {"type": "content", "content": "forty"}

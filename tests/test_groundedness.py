@@ -28,6 +28,7 @@ async def grounded(answer: str, *, question: str = QUESTION, context: str | None
         "- The customer pays for the label [1].\n- Opened software cannot be returned [2].",
         "Sure! The warehouse in Rotterdam is closed on Sundays.",
         "30 days",
+        "30",
     ],
 )
 @virtual

@@ -275,10 +275,10 @@ class Cascade:
             return None
         try:
             reply = await forward(msgspec.structs.replace(call, request=request))
-        except UpstreamStatus as error:
+        except (UpstreamStatus, RequestError) as error:
             if error.status != _BAD_REQUEST:
                 raise
-            call.note(NAME, "unpredicted", f"the provider refused the predicted output: {error.message}"[:200])
+            call.note(NAME, "unpredicted", f"the predicted output was refused: {error.message}"[:200])
             return None
         finally:
             call.with_()  # the newest copy is again what the caller asked

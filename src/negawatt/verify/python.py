@@ -8,6 +8,7 @@ its thread is left behind: so many of them may be left behind, and no more are b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class PythonVerifier:
                 result = self._function(case)
             except BaseException as raised:  # it is raised again where it is waited for
                 error = RuntimeError("StopIteration") if isinstance(raised, StopIteration) else raised
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
                 loop.call_soon_threadsafe(settle, result, error)
 
         self._running += 1
