@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WIDTH, HEIGHT = 960, 470
 STYLE = """
   text { font: 15px ui-sans-serif, system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
   .small { font-size: 13px; fill: #57606a }
@@ -30,12 +29,17 @@ STYLE = """
 LEVERS = (
     ("meter", "opens the books", "box"),
     ("admit", "who may ask", "box"),
+    ("classify", "what kind is it?", "box"),
     ("exact_cache", "asked before?", "lever"),
     ("item_cache", "some of it before?", "lever"),
     ("coalesce", "asked right now?", "lever"),
     ("semantic_cache", "in other words?", "lever"),
+    ("route", "the smallest model", "lever"),
     ("retry", "again, or elsewhere", "box"),
 )
+STEP = 47  # from one lever to the next
+LOW = STEP * len(LEVERS) - 329  # how far what stands beside the last levers has moved down
+WIDTH, HEIGHT = 960, 470 + LOW
 TITLE = "A call goes down through the levers to a provider; a reply comes back up; one row goes to the ledger"
 
 
@@ -67,21 +71,21 @@ def picture() -> str:
     ]
     parts.append(text(404, 30, "negawatt: one list of levers", "head mid"))
     for i, (name, what, kind) in enumerate(LEVERS):
-        y = 44 + i * 47
+        y = 44 + i * STEP
         parts += [box(256, y, 296, 35, kind), text(272, y + 23, name, "head"), text(416, y + 23, what, "small")]
         if i:
             parts += [arrow(f"M318 {y - 12} V{y - 2}"), arrow(f"M490 {y} V{y - 10}", "line up")]
     parts += [
         text(566, 182, "a lever answers:", "small"),
         text(566, 200, "nothing below it is asked", "small"),
-        arrow("M552 337 H690"),
-        text(621, 328, "call", "small mid"),
-        arrow("M694 351 H556", "line up"),
-        text(621, 371, "reply", "small mid"),
-        box(694, 278, 238, 92, "box"),
-        text(813, 306, "provider", "head mid"),
-        text(813, 328, "OpenAI, Anthropic, vLLM", "small mid"),
-        text(813, 346, "or recorded:, modelled:", "small mid"),
+        arrow(f"M552 {337 + LOW} H690"),
+        text(621, 328 + LOW, "call", "small mid"),
+        arrow(f"M694 {351 + LOW} H556", "line up"),
+        text(621, 371 + LOW, "reply", "small mid"),
+        box(694, 278 + LOW, 238, 92, "box"),
+        text(813, 306 + LOW, "provider", "head mid"),
+        text(813, 328 + LOW, "OpenAI, Anthropic, vLLM", "small mid"),
+        text(813, 346 + LOW, "or recorded:, modelled:", "small mid"),
         arrow("M552 61 H690"),
         text(621, 51, "one row", "small mid"),
         box(694, 34, 238, 92, "keep"),
@@ -90,15 +94,15 @@ def picture() -> str:
         text(813, 100, "what it would have been, why", "small mid"),
     ]
     parts += [
-        arrow("M932 80 H944 V412 H936", "line dash"),
-        box(256, 386, 676, 56, "keep"),
-        text(272, 408, "replay", "head"),
-        text(332, 408, "recorded traffic through the same path on a virtual clock:", "small"),
-        text(332, 427, "without levers, with all of them, with all but one", "small"),
-        arrow("M256 412 H103 V370", "line dash"),
-        text(103, 326, "report", "head mid"),
-        text(103, 346, "what each lever saved,", "small mid"),
-        text(103, 362, "with an interval", "small mid"),
+        arrow(f"M932 80 H944 V{412 + LOW} H936", "line dash"),
+        box(256, 386 + LOW, 676, 56, "keep"),
+        text(272, 408 + LOW, "replay", "head"),
+        text(332, 408 + LOW, "recorded traffic through the same path on a virtual clock:", "small"),
+        text(332, 427 + LOW, "without levers, with all of them, with all but one", "small"),
+        arrow(f"M256 {412 + LOW} H103 V{370 + LOW}", "line dash"),
+        text(103, 326 + LOW, "report", "head mid"),
+        text(103, 346 + LOW, "what each lever saved,", "small mid"),
+        text(103, 362 + LOW, "with an interval", "small mid"),
     ]
     marker = (
         '<marker id="{0}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
