@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
 _DIGITS = r"(?:\d[\d,]{0,15}+(?:\.\d{1,12}+)?|\.\d{1,12}+)"
 _ATOM = rf"\({{0,4}}-?\({{0,4}}{_DIGITS}%?\){{0,4}}"
 _EQUATION = re.compile(rf"(?<![\d.,(])({_ATOM}(?:[-+*/x×÷]{_ATOM}){{1,12}})=(-?)({_DIGITS})(%?)")
-_BETWEEN_NUMBERS = re.compile(r"(?<=[\d)])[ \t]++(?=[\d(])")
+_BETWEEN_NUMBERS = re.compile(r",\s|(?<=[\d)])[ \t]++(?=[\d(])")
 _FILLING = {ord(letter): None for letter in " \t$\\"}
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|[-+*/()%]")
 _HEDGE = re.compile(
@@ -65,7 +65,7 @@ def answer_checks(question: str, answer: str) -> list[float]:
 def equations(text: str) -> list[tuple[str, str, bool | None]]:
     """Return the equations written in *text*: (left side, stated result, whether it is right; None: undefined)."""
     found = []
-    # Without spaces, currency and escapes; two numbers side by side stay two.
+    # Without spaces, currency and escapes; two numbers side by side, or in a list, stay two.
     for match in _EQUATION.finditer(_BETWEEN_NUMBERS.sub("\n", text[:_LOOKED_AT]).translate(_FILLING)):
         left, sign, stated, percent = match.groups()
         value = _value(left)

@@ -67,6 +67,22 @@ class Curve:
 
         return float(np.interp(share, self.share, self.quality))
 
+    def charged(self, weak_cost: float) -> Curve:
+        """Return the curve of a cascade, which asks the weak model always, over what a router could do for its money.
+
+        *weak_cost*: of a weak call, in strong ones. A cascade at share x costs weak_cost + x, as much as a router that
+        asks only one of the two does at share x / (1 - weak_cost). What costs more than always asking the strong one
+        is cut off.
+        """
+        import numpy as np
+
+        if not 0 <= weak_cost < 1:
+            raise InputError(f"a weak call costs less than a strong one, not {weak_cost:g} of it")
+        last = self.at(1 - weak_cost)
+        inside = self.share < 1 - weak_cost
+        share = np.append(self.share[inside] / (1 - weak_cost), 1.0)
+        return Curve(share, np.append(self.quality[inside], last), self.weak, self.strong)
+
 
 def curve_of(
     scores: Floats, weak: Floats, strong: Floats, rng: np.random.Generator, *, points: int | None = POINTS

@@ -34,6 +34,7 @@ LEAST_ROWS = 50
 KEPT_ROWS = 1500
 _FOLDS = 5
 _CLIP = 0.005  # of a predicted success before its logit is taken
+_DOUBT = 0.5
 _STEEPEST = 1.5  # calibration may stretch a prediction by so much
 _UNFAMILIAR = 0.01  # of the fitting rows would be called unfamiliar themselves
 
@@ -216,12 +217,13 @@ def _calibration(held_out: Floats, targets: Floats, k: int) -> Calibration:
 
     gains = np.empty((2, k - 1))
     for j in range(k - 1):
-        x, y = held_out[:, j], targets[:, j]
-        variance = float(x.var())
-        slope = float(((x - x.mean()) * (y - y.mean())).mean()) / variance if variance > 1e-12 else 0.0
+        x, y = held_out[:, j] - held_out[:, j].mean(), targets[:, j] - targets[:, j].mean()
+        # Least squares, with a prior: the process believes itself to be right (a slope of 1), give or take a half.
+        precision = _DOUBT**-2 * float(y.var())
+        slope = (float(x @ y) + precision) / (float(x @ x) + precision)
         # A slope below 0 says that nothing was learned: then all prompts are alike.
         gains[0, j] = min(max(slope, 0.0), _STEEPEST)
-        gains[1, j] = float(y.mean()) - gains[0, j] * float(x.mean())
+        gains[1, j] = float(targets[:, j].mean()) - gains[0, j] * float(held_out[:, j].mean())
     columns = [_fit_platt(_logit(held_out[:, k - 1 + j]), targets[:, k - 1 + j]) for j in range(k)]
     return Calibration(gains, np.array(columns).T)
 

@@ -74,21 +74,23 @@ def accept_threshold(
     order = np.argsort(-scores, kind="stable")
     ranked, errors = scores[order], np.cumsum(wrong[order])
     sizes = sorted({min(n, start + math.ceil(step * n / _STEPS)) for step in range(_STEPS + 1)})
-    best: Accepting | None = None
+    passed: tuple[float, int, int] | None = None
     for size in sizes:
         # A threshold accepts all that have its score, also beyond the size that led to it.
         threshold = float(ranked[size - 1])
         accepted = int(np.searchsorted(-ranked, -threshold, side="right"))
         failed = int(errors[accepted - 1])
-        bound = upper_bound(failed, accepted, alpha)
-        if bound > delta:
-            return best or _abstaining(n, accepted, failed, bound, delta, alpha)
-        best = Accepting(
-            threshold=threshold, delta=delta, alpha=alpha, rows=n, accepted=accepted, wrong=failed, bound=bound,
-            reason=f"of {accepted} accepted calibration rows {failed} were wrong: at most {bound:.2%} of all such",
-        )  # fmt: skip
-    assert best is not None
-    return best
+        if not within(failed, accepted, delta, alpha):
+            break
+        passed = threshold, accepted, failed
+    if passed is None:
+        return _abstaining(n, accepted, failed, delta, alpha)
+    threshold, accepted, failed = passed
+    bound = upper_bound(failed, accepted, alpha)
+    return Accepting(
+        threshold=threshold, delta=delta, alpha=alpha, rows=n, accepted=accepted, wrong=failed, bound=bound,
+        reason=f"of {accepted} accepted calibration rows {failed} were wrong: at most {bound:.2%} of all such",
+    )  # fmt: skip
 
 
 def accept(scores: Sequence[float], right: Sequence[bool], delta: float, alpha: float) -> tuple[float | None, str]:
@@ -104,23 +106,29 @@ def clean_rows(delta: float, alpha: float) -> int:
     return math.ceil(math.log(alpha) / math.log1p(-delta))
 
 
-def upper_bound(errors: int, n: int, alpha: float) -> float:
-    """Return the one-sided Clopper-Pearson bound of a share of which *errors* of *n* were seen."""
+def within(errors: int, n: int, delta: float, alpha: float) -> bool:
+    """True when *errors* of *n* show, with confidence 1 - *alpha*, that the error is at most *delta*."""
     from negawatt.statistics import beta_cdf
 
+    return errors < n and 1 - beta_cdf(delta, errors + 1, n - errors) <= alpha
+
+
+def upper_bound(errors: int, n: int, alpha: float) -> float:
+    """Return the one-sided Clopper-Pearson bound of a share of which *errors* of *n* were seen."""
     if errors >= n:
         return 1.0
     low, high = errors / n, 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        if 1 - beta_cdf(middle, errors + 1, n - errors) > alpha:
-            low = middle
-        else:
+        if within(errors, n, middle, alpha):
             high = middle
+        else:
+            low = middle
     return high
 
 
-def _abstaining(n: int, accepted: int, failed: int, bound: float, delta: float, alpha: float) -> Accepting:
+def _abstaining(n: int, accepted: int, failed: int, delta: float, alpha: float) -> Accepting:
+    bound = upper_bound(failed, accepted, alpha)
     reason = (
         f"of the {accepted} calibration rows with the highest scores {failed} were wrong: "
         f"as many as {bound:.2%} of such answers may be, and {delta:.2%} are allowed"
@@ -128,7 +136,7 @@ def _abstaining(n: int, accepted: int, failed: int, bound: float, delta: float, 
     needed = None
     if failed / accepted < delta:
         times = 1.0
-        while n * times < _MOST_ROWS and upper_bound(round(failed * times), round(accepted * times), alpha) > delta:
+        while n * times < _MOST_ROWS and not within(round(failed * times), round(accepted * times), delta, alpha):
             times *= 1.1
         needed = math.ceil(n * times) if n * times < _MOST_ROWS else None
     remedy = "the score does not tell them apart" if needed is None else f"about {needed} rows would be needed"
