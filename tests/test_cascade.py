@@ -182,6 +182,7 @@ async def test_second_opinions_are_asked_at_the_same_time():
     assert got.text == "The answer is 42."
     assert sorted(w.provider.models) == sorted([SMALL, OTHER])
     assert w.row().duration_s == pytest.approx(1.0)
+    assert w.row().upstream_s == pytest.approx(1.0)
     assert w.row().response_model == SMALL
     assert w.row().attempts == 2
 

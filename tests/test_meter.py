@@ -12,8 +12,23 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import MODEL, USAGE, Chunks, Fake, World, answer, chat, chunks_of, decisions, settled, virtual, world
+from worlds import (
+    MODEL,
+    USAGE,
+    Chunks,
+    Fake,
+    ManualClock,
+    World,
+    answer,
+    chat,
+    chunks_of,
+    decisions,
+    settled,
+    virtual,
+    world,
+)
 
+from negawatt.call import Target, Trail
 from negawatt.errors import NegawattError, UpstreamBroken, UpstreamConnectError, UpstreamStatus, UpstreamTimeout
 from negawatt.ledger.outcome import ENDINGS, Outcome
 from negawatt.proof.virtual import VirtualLoop, run
@@ -359,3 +374,13 @@ async def test_content_is_kept_only_where_it_is_asked_for():
                 if content is not None:
                     assert orjson.loads(content.request) == chat(stream=stream)
                     assert orjson.loads(content.response or b"") == found.data
+
+
+def test_time_at_providers_counts_once_where_attempts_overlap():
+    """Two that run at the same time are no longer than the longer one; one after the end of the call is none of it."""
+    trail = Trail(ManualClock())
+    for started, ended in ((0.0, 3.0), (1.0, 2.0), (2.0, 4.0), (6.0, None), (9.0, 10.0)):
+        attempt = trail.open_attempt(Target("openai", "gpt-4o", "gpt-4o"))
+        attempt.started, attempt.ended = started, ended
+    assert trail.upstream_s(8.0) == 6.0
+    assert trail.upstream_s(0.5) == 0.5

@@ -7,6 +7,7 @@ providers, and how it ended.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -288,6 +289,16 @@ class Trail:
             self.ending, self.status, self.error = ending, status, error
             self.ended = self.clock.monotonic()
             self.release()
+
+    def upstream_s(self, until: float) -> float:
+        """Return the seconds up to *until* in which an attempt was under way; several at the same time count once."""
+        spans = sorted((one.started, until if one.ended is None else min(one.ended, until)) for one in self.attempts)
+        spent, reached = 0.0, -math.inf
+        for started, ended in spans:
+            begun = max(started, reached)
+            if ended > begun:
+                spent, reached = spent + ended - begun, ended
+        return spent
 
     def decided(self, lever: str) -> Decision | None:
         """Return the newest real decision of *lever*."""

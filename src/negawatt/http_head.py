@@ -124,8 +124,8 @@ def answer_headers(call: Call, reply: Reply, head: Head, length: int | None) -> 
             if bill.actual.joules is not None:
                 low, central, high = bill.actual.joules.wh
                 headers.append((b"x-negawatt-energy-wh", b"%.3g;low=%.3g;high=%.3g" % (central, low, high)))
-        spent_s = trail.clock.monotonic() - call.started - trail.waited_s
-        spent_s -= sum((a.ended or a.started) - a.started for a in trail.attempts)
+        now = trail.clock.monotonic()
+        spent_s = now - call.started - trail.waited_s - trail.upstream_s(now)
         headers.append((b"x-negawatt-overhead-ms", b"%.3f" % (max(0.0, spent_s) * 1000)))
     if head.origin is not None:
         headers += origin_headers(head.origin)

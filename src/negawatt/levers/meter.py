@@ -272,10 +272,7 @@ def _times(call: Call, trail: Trail) -> tuple[float, float, float, float]:
     """Return seconds: in all, at providers, waiting on purpose, and ours."""
     ended = call.started if trail.ended is None else trail.ended
     duration_s = ended - call.started
-    upstream_s = 0.0
-    for attempt in trail.attempts:
-        until = ended if attempt.ended is None else min(attempt.ended, ended)
-        upstream_s += max(0.0, until - attempt.started)
+    upstream_s = trail.upstream_s(ended)
     queue_s = min(trail.waited_s, duration_s)
     # What is there already is ours up to its first byte; how slowly a caller reads it is not.
     ours_until = ended if trail.attempts or trail.first_byte is None else trail.first_byte
