@@ -44,22 +44,41 @@ def sheets(summary: Figures) -> list[Sheet]:
 def terminal_report(summary: Figures) -> RenderableType:
     """Return *summary* for a `rich.console.Console` to print."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(summary["first_line"], style="italic"), Text(_title(summary), style="bold")]
     parts += [Text(line) for line in failures(summary)]
-    for sheet in sheets(summary):
-        table = Table(title=sheet.title, title_justify="left", title_style="bold", caption=sheet.note,
-                      caption_justify="left")  # fmt: skip
-        for place, name in enumerate(sheet.head):
-            table.add_column(name, justify="right" if place else "left", no_wrap=place == 0)
-        for row in sheet.rows:
-            table.add_row(*(Text(cell) for cell in row))
-        parts.append(table)
+    parts += map(_table, sheets(summary))
     parts += [Text(line, style="bold") for line in summary.get("verdicts", ())]
     parts.append(Text(_method(summary), style="dim"))
     return Group(*parts)
+
+
+def curve_report(summary: Figures) -> RenderableType:
+    """Return what is known of a router that was fitted without a suite."""
+    from rich.console import Group
+    from rich.text import Text
+
+    sheets_ = [
+        Sheet(one["title"], tuple(one["head"]), tuple(map(tuple, one["rows"])), one.get("note"))
+        for one in summary["sheets"]
+    ]
+    verdicts = (Text(line, style="bold") for line in summary["verdicts"])
+    return Group(Text(summary["first_line"], style="italic"), *map(_table, sheets_), *verdicts)
+
+
+def _table(sheet: Sheet) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=sheet.title, title_justify="left", title_style="bold", caption=sheet.note, caption_justify="left"
+    )
+    for place, name in enumerate(sheet.head):
+        table.add_column(name, justify="right" if place else "left", no_wrap=place == 0)
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def markdown_report(summary: Figures) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 import msgspec
 import orjson
@@ -17,10 +16,12 @@ from negawatt.call import Request
 from negawatt.config_routes import Check
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway
+from negawatt.proof.asking import asked_in
 from negawatt.proof.cases import SuiteCase
 from negawatt.proof.evaluate import Books, Progress, Question, each, open_for
 from negawatt.proof.run_file import Answer, Judged, RunFile
 from negawatt.proof.suite import Suite
+from negawatt.routing.cases import supplied
 from negawatt.verify.judging import judged
 from negawatt.verify.opening import open_verifier
 from negawatt.verify.verdict import Case, Verifier
@@ -37,11 +38,13 @@ class Task(msgspec.Struct, frozen=True):
     case: SuiteCase
     check: Check
     others: tuple[str, ...] | None  # what others answered; None: nobody else was asked
+    live: bool = False  # as a gateway would judge it, which does not know what is expected
 
     @property
     def by(self) -> str:
         """A digest of the verifier and of what it compares with."""
-        told = [msgspec.to_builtins(self.check), self.case.expected, self.case.context, self.others]
+        expected = "live" if self.live else self.case.expected
+        told = [msgspec.to_builtins(self.check), expected, self.case.context, self.others, self.live]
         return hashlib.sha256(orjson.dumps(told)).hexdigest()[:32]
 
 
@@ -140,22 +143,22 @@ async def judge_all(suite: Suite, todo: Sequence[Task], found: RunFile, progress
 
 
 def _open(suite: Suite, check: Check) -> Verifier:
-    places = [
-        f"datasets[{i}].verify[{j}]"
-        for i, dataset in enumerate(suite.file.datasets)
-        for j, one in enumerate(dataset.verify)
-        if one == check
-    ]
+    datasets = [(f"datasets[{i}]", one.verify) for i, one in enumerate(suite.file.datasets)]
+    cascade = suite.file.cascade
+    every = [*datasets, *([] if cascade is None else [("cascade", cascade.verify)])]
+    places = [f"{where}.verify[{j}]" for where, checks in every for j, one in enumerate(checks) if one == check]
     return open_verifier(check, f"{suite.path}: {places[0] if places else 'verify'}")
 
 
 def verifiable(suite: Suite) -> None:
     """Raise `ConfigError` for a verifier of *suite* that cannot be opened, before anything is asked."""
     candidates = [one.model for one in suite.candidates]
-    for i, dataset in enumerate(suite.file.datasets):
-        for j, check in enumerate(dataset.verify):
+    cascade = suite.file.cascade
+    named = [(f"datasets[{i}]", one.verify) for i, one in enumerate(suite.file.datasets)]
+    for place, checks in [*named, *([] if cascade is None else [("cascade", cascade.verify)])]:
+        for j, check in enumerate(checks):
             _open(suite, check)
-            where, absent = f"datasets[{i}].verify[{j}]", [m for m in check.with_models if m not in candidates]
+            where, absent = f"{place}.verify[{j}]", [m for m in check.with_models if m not in candidates]
             if check.kind == "agreement" and absent:
                 what = f"{absent[0]!r} is no candidate of this suite; agreement compares with what candidates answered"
                 raise ConfigError(f"{suite.path}: {where}.with_models: {what}", param=where)
@@ -174,11 +177,17 @@ async def _judge(verifier: Verifier, task: Task, spent: Unaided | None, logged: 
     )  # fmt: skip
 
 
-def case_for(task: Task, ask: Callable[[str, str], Awaitable[str]] | None = None, *, live: bool = False) -> Case:
-    """Return what a verifier is given of *task*; *live*: as a gateway would give it, without what is expected."""
+def case_for(task: Task, ask: Callable[[str, str], Awaitable[str]] | None = None) -> Case:
+    """Return what a verifier is given of *task*."""
     wire, case, data = WIRES[task.case.protocol], task.case, task.answer.data or {}
-    fields: dict[str, Any] = {"question": case.question, "answers": wire.answers(data), "data": data}
+    question, context = supplied(asked_in(case)) if task.live else (case.question, case.context)
     return Case(
-        **fields, context=case.context, contract=wire.contract(Request(data={"model": "any", **case.request})),
-        expected=None if live else case.expected, others=task.others, ask=ask,
-    )  # fmt: skip
+        question=question,
+        answers=wire.answers(data),
+        data=data,
+        context=context,
+        contract=wire.contract(Request(data={"model": "any", **case.request})),
+        expected=None if task.live else case.expected,
+        others=task.others,
+        ask=ask,
+    )

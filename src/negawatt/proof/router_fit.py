@@ -23,7 +23,7 @@ from negawatt.proof.asking import asked_in
 from negawatt.proof.outcome_table import OutcomeTable
 from negawatt.routing.controls import ControlVerdict, beats_shuffled
 from negawatt.routing.curve import curve_of, mixed
-from negawatt.routing.gain import Card, GainModel, Predictions, cross_fitted
+from negawatt.routing.gain import LEAST_ROWS, Card, GainModel, Predictions, cross_fitted
 from negawatt.routing.router import Level, Router, choices, levels_of
 
 if TYPE_CHECKING:
@@ -129,12 +129,21 @@ def fit_router(rows: Learnable, vectors: NDArray[np.float32], embedder: str, qua
     Raises `InputError` where it cannot be fitted: too few rows, or one label only.
     """
     card = Card(embedder=embedder, candidates=rows.names, date=datetime.now(UTC).date().isoformat())
+    least = -(-LEAST_ROWS * 5 // 4)  # four fifths of them are what each of the models is fitted on that judge it
+    if len(rows.texts) < least:
+        what = f"a router takes {least} rows at least, and here are {len(rows.texts)}: evaluate more prompts"
+        raise InputError(f"{rows.source}: {what}")
     try:
         found = cross_fitted(rows.texts, vectors, rows.outcomes, seed=seed)
         model = GainModel.fit(rows.texts, vectors, rows.outcomes, seed=seed, card=card)
     except InputError as error:
         raise InputError(f"{rows.source}: {error.message}", param=error.param) from error
     router = Router.of(model, levels_of(found, rows.outcomes, rows.costs))
+    return worth(rows, router, found, quality, seed)
+
+
+def worth(rows: Learnable, router: Router, found: Predictions, quality: Quality, seed: int) -> Fitted:
+    """Return whether *router* may be used for *quality*, by predictions *found* for rows that it had not seen."""
     followed = router.level(quality)
     level = None if followed is None else followed[0]
     verdict = None

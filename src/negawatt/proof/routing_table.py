@@ -43,6 +43,18 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     needed: int | None = None  # cases, if its rate stays as it is; None: no number of cases would do
 
+    @property
+    def choice(self) -> str:
+        return self.model if self.effort is None else f"{self.model} at {self.effort}"
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What fitting adds to a policy: its way of choosing, further fields, and which candidates it is for."""
+
+    how: str
+    fields: dict[str, Any]
+    only: tuple[str, ...] | None = None  # names as `negawatt.routing.choice.Choice.name`; None: all
+
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
     """*chosen*: the place of the smallest one that meets the target among *candidates*, None where none does."""
@@ -177,38 +189,36 @@ def cases_needed(rate: float, target: float, confidence: float) -> int | None:
 # -- as configuration --------------------------------------------------------------------------------------------------
 
 
-def as_toml(
-    tables: Sequence[RoutingTable], classes: Sequence[str] = (), learned: Mapping[str, Any] | None = None
-) -> str:
+def as_toml(tables: Sequence[RoutingTable], classes: Sequence[str] = (), learned: Learned | None = None) -> str:
     """Return the configuration that *tables* stand for; only of those in which a candidate meets the target.
 
-    *classes*: the names among their groups that are request classes. *learned*: fields of the first policy that a
-    fitted router or cascade adds.
+    *classes*: the names among their groups that are request classes. *learned*: for the first policy.
     """
     parts = []
     for i, table in enumerate(tables):
         if table.chosen is None:
             parts.append(f"# {table.verdict}\n")
             continue
-        parts.append(_policy(table, learned if i == 0 and learned else {}))
+        parts.append(_policy(table, table.candidates[table.chosen], learned if i == 0 else None))
         if table.group in classes:
             parts.append(f"[classes.{key(table.group or '')}]\npolicy = {value(table.name)}\n")
     return "\n".join(parts)
 
 
-def _policy(table: RoutingTable, learned: Mapping[str, Any]) -> str:
-    assert table.chosen is not None
-    chosen = table.candidates[table.chosen]
+def _policy(table: RoutingTable, chosen: Found, learned: Learned | None) -> str:
     name = key(table.name)
     lines = [f"# {table.verdict}", f"# Target: {target_words(table.quality)}.", f"[policies.{name}]"]
-    lines.append(f"how = {value(learned.get('how', 'fixed'))}")
-    if learned.get("how", "fixed") == "fixed":
-        lines.append(f"model = {value(chosen.model)}")
+    if learned is None:
+        lines += ['how = "fixed"', f"model = {value(chosen.model)}"]
         lines += [f"effort = {value(chosen.effort)}"] if chosen.effort is not None else []
-    lines += [f"{key(field)} = {value(said)}" for field, said in learned.items() if field != "how"]
+    else:
+        lines.append(f"how = {value(learned.how)}")
+        lines += [f"{key(field)} = {value(said)}" for field, said in learned.fields.items()]
     quality = {k: v for k, v in msgspec.to_builtins(table.quality).items() if v is not None}
     lines.append(f"quality = {value(quality)}")
-    told = _told(table, chosen)
+    told = [
+        one for one in _told(table, chosen) if learned is None or learned.only is None or one.choice in learned.only
+    ]
     for tier, one in enumerate(told, 1):
         lines += ["", f"[[policies.{name}.candidates]]  # {one.reason}", f"model = {value(one.model)}"]
         lines += [f"effort = {value(one.effort)}"] if one.effort is not None else []

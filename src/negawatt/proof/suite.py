@@ -33,7 +33,7 @@ from msgspec import Meta
 
 from negawatt.catalogue import Catalogue
 from negawatt.config import Config, convert, load_config, parse_config, with_found_providers
-from negawatt.config_routes import Check, Effort, Quality
+from negawatt.config_routes import Cascade, Check, Effort, Quality
 from negawatt.config_types import Count, Name, Section
 from negawatt.errors import ConfigError, InputError
 
@@ -97,6 +97,7 @@ class SuiteFile(Section, frozen=True):
     candidates: Annotated[tuple[EvalCandidate, ...], Meta(min_length=1)]
     config: str | dict[str, Any] | None = None
     quality: Quality = Quality()
+    cascade: Cascade | None = None  # to be calibrated by --cascade
     seed: int = 1
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
     repeats: Annotated[int, Meta(ge=1, le=100)] = 1
@@ -175,6 +176,9 @@ class _Problems:
             if dataset.called in datasets[:i]:
                 self._refuse(f"datasets[{i}].name", f"{dataset.called!r} is there twice; give one of them another name")
             self._dataset(f"datasets[{i}]", dataset)
+        cascade = suite.file.cascade
+        for i, check in enumerate(() if cascade is None else cascade.verify):
+            self._check(f"cascade.verify[{i}]", check)
 
     def _answers(self, where: str, candidate: EvalCandidate) -> None:
         recording = candidate.recording

@@ -66,7 +66,7 @@ def load_calibration(path: Path, where: str) -> list[Calibration]:
 
 def write_calibration(path: Path, calibrations: Sequence[Calibration]) -> None:
     """Write *calibrations* into the file *path*: one as an object, several as a list. Raises `OSError`."""
-    rows = [{**msgspec.to_builtins(one), "checks": _plain(one.checks)} for one in calibrations]
+    rows = [{**msgspec.to_builtins(one), "checks": plain_checks(one.checks)} for one in calibrations]
     path.write_bytes(orjson.dumps(rows[0] if len(rows) == 1 else rows, option=orjson.OPT_INDENT_2) + b"\n")
 
 
@@ -77,7 +77,7 @@ def bars_of(calibrations: Sequence[Calibration], policy: str, settings: Settings
         if one.policy != policy:
             message = f"{where}: it is of policy {one.policy!r}, not of {policy!r}; name the file of this one"
             raise ConfigError(message, param=where)
-        if _plain(one.checks) != _plain(settings.verify):
+        if plain_checks(one.checks) != plain_checks(settings.verify):
             message = (
                 f"{where}: it was made with the checks {_named(one.checks)}, and {_named(settings.verify)} are "
                 "configured; make it again with `negawatt eval`"
@@ -104,7 +104,7 @@ def bar_of(scores: Sequence[float], right: Sequence[bool], settings: Settings) -
     return Bar("score", found.threshold, found.reason)
 
 
-def _plain(checks: Sequence[Check]) -> list[dict[str, Any]]:
+def plain_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Return *checks* as they stand in a configuration, without what is usual."""
     found = []
     for check in checks:
@@ -116,4 +116,4 @@ def _plain(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def _named(checks: Sequence[Check]) -> str:
-    return orjson.dumps(_plain(checks)).decode()[:300]
+    return orjson.dumps(plain_checks(checks)).decode()[:300]
