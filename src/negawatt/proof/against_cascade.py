@@ -14,7 +14,6 @@ from negawatt.proof.judging import Task, verdict_of
 from negawatt.proof.outcome_table import PUSD, OutcomeTable
 from negawatt.routing.calibration import bars_of, load_calibration
 from negawatt.routing.gate import Bar
-from negawatt.routing.guarantee import accept_threshold
 from negawatt.statistics import Array, column
 
 
@@ -34,7 +33,7 @@ class Followed:
         self.bars: Mapping[str, Bar] = {}
         if settings.calibration is not None:
             found = load_calibration(Path(settings.calibration), f"{where}.calibration")
-            self.bars = bars_of(found, chooser.name, settings, _accept, f"{where}.calibration")
+            self.bars = bars_of(found, chooser.name, settings, f"{where}.calibration")
 
     def small(self, table: OutcomeTable) -> list[int]:
         """Return the places, in the table, of those that are asked before the reference, in their order."""
@@ -77,10 +76,3 @@ class Followed:
         bar, score = self.bars.get(name), math.prod(scores) if scores else 0.0
         return bar is not None and bar.least is not None and score > 0 and score >= bar.least
 
-
-def _accept(scores: Sequence[float], right: Sequence[bool], max_error: float, alpha: float) -> tuple[float | None, str]:
-    import numpy as np
-
-    wrong = 1.0 - np.array(right, dtype=np.float64)
-    found = accept_threshold(np.array(scores, dtype=np.float64), wrong, delta=max_error, alpha=alpha)
-    return found.threshold, found.reason
