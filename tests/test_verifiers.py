@@ -319,8 +319,12 @@ def test_probabilities_are_taken_out_of_what_the_caller_sees():
 @virtual
 async def test_a_learned_score():
     """It needs what was learned; the worst text counts."""
-    scorer = {"good": 0.9, "bad": 0.2}.get
-    found = await verdict(Check(kind="answer"), case("good", "bad"), scorer=lambda _, answer: scorer(answer, 0.0))
+
+    async def scorer(_: str, answer: str) -> float:
+        return {"good": 0.9, "bad": 0.2}[answer]
+
+    check = Check(kind="answer", file="score.npz")
+    found = await verdict(check, case("good", "bad"), scorer=lambda file, where: scorer)
     assert (found.passed, found.score) == (False, 0.2)
 
 

@@ -31,7 +31,7 @@ from negawatt.levers.route import Route
 from negawatt.levers.semantic_cache import Parts, SemanticCache
 from negawatt.pipeline import Background, Handler, Step
 from negawatt.providers import Provider
-from negawatt.recall.compare import Judge, compare
+from negawatt.recall.compare import Judge
 from negawatt.recall.learner import Learner
 from negawatt.recall.policy import CachePolicy
 from negawatt.recalling import Recall, judges
@@ -41,6 +41,7 @@ from negawatt.routing.asked import asked_of
 from negawatt.routing.cascades import Wiring, check_cascade, open_cascade
 from negawatt.routing.choice import Choice
 from negawatt.routing.costs import Costs
+from negawatt.routing.exploring import comparing
 from negawatt.routing.fits import Fits
 from negawatt.routing.policies import Policies, Ranked
 from negawatt.stores import Store
@@ -175,14 +176,10 @@ def _check_router(ranked: Ranked, choosing: Choosing) -> None:
 def _wiring(shared: Shared, choosing: Choosing, bottom: Handler) -> Wiring:
     """Return what all cascades share."""
     config, embedder = shared.config, choosing.embedder
-    semantic = config.levers.semantic_cache
+    semantic, targets = config.levers.semantic_cache, judges(config, shared.catalogue)
 
-    async def is_wrong(_: Call, question: str, said_: str, right: str) -> bool | None:
-        assert embedder is not None
-        found = await compare(
-            embedder, question, said_, right, same=semantic.same_answer, different=semantic.other_answer, judge=None
-        )
-        return None if found is None else found.wrong
+    def judge_of(call: Call) -> Judge | None:
+        return shared.asides.judge(call, targets, bottom, lever="route") if targets else None
 
     return Wiring(
         targets_of=shared.catalogue.targets, asked=asked_of, spoken=spoken, spawn=shared.background.spawn,
@@ -190,7 +187,7 @@ def _wiring(shared: Shared, choosing: Choosing, bottom: Handler) -> Wiring:
         predicts=predicts(config),
         schemas={name: policy.schema for name, policy in config.classes.items() if policy.schema is not None},
         embedder=embedder, ask_reference=lambda call, targets: shared.asides.ask_beside(call, targets, bottom),
-        compare=None if embedder is None else is_wrong,
+        compare=comparing(embedder, judge_of, alike=semantic.same_answer, different=semantic.other_answer),
     )  # fmt: skip
 
 

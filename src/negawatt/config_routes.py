@@ -76,6 +76,7 @@ class Check(Section, frozen=True):
     pattern: str | None = None  # regex
     call: str | None = None  # python: package.module:function
     with_models: tuple[Name, ...] = ()  # agreement: of the small model with these; without any, of two samples
+    file: str | None = None  # answer: the learned score, made by `negawatt eval --scorer`
     samples: Annotated[int, Meta(ge=2, le=10)] = 2  # agreement, where no other models are named
     model: Name | None = None  # judge, draft (default: the reference)
     least: Share | None = None  # least score to pass, where the calibration does not say it

@@ -40,6 +40,8 @@ _FILE = click.Path(path_type=Path)
               help="Fit a learned router, and keep it there if it beats its shuffled control.")  # fmt: skip
 @click.option("--cascade", type=_FILE, metavar="FILE.json",
               help="Calibrate the suite's [cascade] for the cheapest candidate, and keep that there.")  # fmt: skip
+@click.option("--scorer", type=_FILE, metavar="FILE.npz",
+              help="Learn to tell right answers of the cheapest candidate, for a check of kind answer.")  # fmt: skip
 @click.option("--against", type=_FILE, metavar="ROUTING.toml",
               help="Hold a policy against its target: exit 0 it is met, 1 it is not, 3 too few cases.")  # fmt: skip
 @click.option("--policy", metavar="NAME", help="Which policy of ROUTING.toml; default: the one of each case's class.")
@@ -72,8 +74,8 @@ def evaluate(suite: Path | None, sample: bool, as_json: bool, **options: Any) ->
     from negawatt.proof.suite import load_suite
     from negawatt.proof.trace import SAMPLES
 
-    if options["router"] is not None and options["cascade"] is not None:
-        raise click.UsageError("a policy is learned or a cascade: give --router or --cascade, one at a time")
+    if sum(options[name] is not None for name in ("router", "cascade", "scorer")) > 1:
+        raise click.UsageError("give --router, --cascade or --scorer, one at a time")
     if options["outcomes"] is not None:
         if suite is not None or sample:
             raise click.UsageError("--outcomes stands in place of a SUITE")
@@ -128,6 +130,8 @@ def _fitted(
 
     if options["router"] is not None:
         return evaluate_routing.router(summary, table, options["router"])
+    if options["scorer"] is not None:
+        return None, evaluate_routing.scorer(summary, table, run, options["scorer"])
     if options["cascade"] is not None:
         return evaluate_routing.cascade(summary, table, run, options["cascade"])
     return None, 0

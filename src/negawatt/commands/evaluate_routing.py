@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negawatt.commands.evaluate import judge
-from negawatt.config_routes import Quality
+from negawatt.config_routes import Cascade, Quality
 from negawatt.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def cascade(summary: dict[str, Any], table: OutcomeTable, run: Run, path: Path) 
     from negawatt.routing.calibration import plain_checks, write_calibration
 
     settings, small = settings_of(table.suite), small_of(table)
+    _on_others(table, settings)
     judge(table.suite, cascade_tasks(table, small, settings, run), run[1])
     fit = fit_cascade(table, small, slug(table.suite.file.name), run)
     summary["cascade"] = {
@@ -118,6 +119,34 @@ def cascade(summary: dict[str, Any], table: OutcomeTable, run: Run, path: Path) 
         "explore": settings.explore, "stream": settings.stream, "predict": settings.predict, "calibration": str(path),
     }  # fmt: skip
     return Learned("cascade", {"cascade": fields}, (fit.small, fit.reference)), 0
+
+
+def _on_others(table: OutcomeTable, settings: Cascade) -> None:
+    """Raise `ConfigError` where a learned score would be calibrated on cases that it has learned from."""
+    from negawatt.proof.scorer_fit import refuse_known
+    from negawatt.routing.scorer import known_in
+
+    for place, check in enumerate(settings.verify):
+        if check.kind == "answer" and check.file is not None:
+            where = f"{table.suite.path}: cascade.verify[{place}].file"
+            refuse_known(known_in(Path(check.file), where), check, table.cases, where)
+
+
+def scorer(summary: dict[str, Any], table: OutcomeTable, run: Run, path: Path) -> int:
+    """Learn a score of answers, keep it at *path* if it knows anything, and return the exit code."""
+    from negawatt.proof.scorer_fit import fit_scorer
+
+    fit = fit_scorer(table, run)
+    summary["scorer"] = {"small": fit.small, "n": fit.n, "right": fit.right, "auc": list(fit.auc), "kept": fit.enabled}
+    summary.setdefault("verdicts", []).append(fit.words)
+    if not fit.enabled:
+        return 1
+    try:
+        fit.scorer.save(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    click.echo(f"wrote {path}", err=True)
+    return 0
 
 
 def against(summary: dict[str, Any], table: OutcomeTable, run: Run, options: dict[str, Any]) -> int:

@@ -75,4 +75,3 @@ class Followed:
             return passed
         bar, score = self.bars.get(name), math.prod(scores) if scores else 0.0
         return bar is not None and bar.least is not None and score > 0 and score >= bar.least
-

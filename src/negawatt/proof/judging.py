@@ -6,14 +6,16 @@ Verdicts are made anew only where the answer, the verifier or what it compares w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import orjson
 
 from negawatt.call import Request
 from negawatt.config_routes import Check
+from negawatt.embedders.opening import open_embedder
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway
 from negawatt.proof.asking import asked_in
@@ -22,12 +24,15 @@ from negawatt.proof.evaluate import Books, Progress, Question, each, open_for
 from negawatt.proof.run_file import Answer, Judged, RunFile
 from negawatt.proof.suite import Suite
 from negawatt.routing.cases import supplied
+from negawatt.routing.scorer import AnswerScorer
+from negawatt.verify.answer import Scorer
 from negawatt.verify.judging import judged
-from negawatt.verify.opening import open_verifier
+from negawatt.verify.opening import Given, open_verifier
 from negawatt.verify.verdict import Case, Verifier
 from negawatt.wire.wires import WIRES
 
 BY_DEFAULT = (Check(kind="exact"),)
+_BY_VECTORS = frozenset({"agreement", "groundedness", "answer"})
 _SHOWN_REASON = 300
 
 
@@ -126,9 +131,10 @@ async def judge_all(suite: Suite, todo: Sequence[Task], found: RunFile, progress
 
     Raises `ConfigError` for a verifier that cannot run; one that raises has judged: it failed, with its reason.
     """
-    verifiers = {check: _open(suite, check) for check in {task.check for task in todo}}
     logged: set[str] = set()
     async with AsyncExitStack() as stack:
+        given = await stack.enter_async_context(_given(suite, {task.check for task in todo}))
+        verifiers = {check: _open(suite, check, given) for check in {task.check for task in todo}}
         opened = None
         if any(check.kind == "judge" for check in verifiers):
             opened = await stack.enter_async_context(open_for(suite, None))
@@ -142,12 +148,36 @@ async def judge_all(suite: Suite, todo: Sequence[Task], found: RunFile, progress
         await each(todo, one, suite.file.concurrency)
 
 
-def _open(suite: Suite, check: Check) -> Verifier:
+@asynccontextmanager
+async def _given(suite: Suite, checks: Collection[Check]) -> AsyncIterator[Given]:
+    """Open what *checks* need beside themselves: what a gateway would give them. Raises `ConfigError`."""
+    if not any(check.kind in _BY_VECTORS for check in checks):
+        yield Given(reference=suite.reference.model)
+        return
+    embedder = open_embedder(suite.config.recall.embedder, f"{suite.path}: config.recall.embedder")
+    try:
+        yield Given(embedder, suite.reference.model, lambda file, at: AnswerScorer.load(Path(file), at, embedder))
+    finally:
+        await embedder.close()
+
+
+def _only_there(file: str, where: str) -> Scorer:
+    """Stand for the learned score in *file* until somebody is judged. Raises `ConfigError` where there is none."""
+    if not Path(file).is_file():
+        raise ConfigError(f"{where}: {file}: there is no such file; `negawatt eval --scorer` makes one", param=where)
+
+    async def never(question: str, answer: str) -> float:
+        raise AssertionError("nobody judges before the score is open")
+
+    return never
+
+
+def _open(suite: Suite, check: Check, given: Given) -> Verifier:
     datasets = [(f"datasets[{i}]", one.verify) for i, one in enumerate(suite.file.datasets)]
     cascade = suite.file.cascade
     every = [*datasets, *([] if cascade is None else [("cascade", cascade.verify)])]
     places = [f"{where}.verify[{j}]" for where, checks in every for j, one in enumerate(checks) if one == check]
-    return open_verifier(check, f"{suite.path}: {places[0] if places else 'verify'}")
+    return open_verifier(check, f"{suite.path}: {places[0] if places else 'verify'}", given)
 
 
 def verifiable(suite: Suite) -> None:
@@ -157,7 +187,7 @@ def verifiable(suite: Suite) -> None:
     named = [(f"datasets[{i}]", one.verify) for i, one in enumerate(suite.file.datasets)]
     for place, checks in [*named, *([] if cascade is None else [("cascade", cascade.verify)])]:
         for j, check in enumerate(checks):
-            _open(suite, check)
+            _open(suite, check, Given(reference=suite.reference.model, scorer=_only_there))
             where, absent = f"{place}.verify[{j}]", [m for m in check.with_models if m not in candidates]
             if check.kind == "agreement" and absent:
                 what = f"{absent[0]!r} is no candidate of this suite; agreement compares with what candidates answered"

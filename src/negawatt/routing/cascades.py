@@ -23,8 +23,8 @@ from negawatt.routing.drafting import Drafting, Spoken
 from negawatt.routing.exploring import AskReference, Compare, Explorer
 from negawatt.routing.gate import Alert, Bar, Gate
 from negawatt.routing.guarantee import DriftMonitor
+from negawatt.routing.scorer import AnswerScorer
 from negawatt.routing.second import Seconds, TargetsOf
-from negawatt.verify.answer import Scorer
 from negawatt.verify.judging import Panel
 from negawatt.verify.opening import Given, open_verifier
 
@@ -49,7 +49,6 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     predicts: Callable[[Target], bool] = lambda _: False
     schemas: Mapping[str, Any] = {}
     embedder: Embedder | None = None
-    scorer: Scorer | None = None
     ask_reference: AskReference | None = None
     compare: Compare | None = None
 
@@ -58,7 +57,10 @@ def open_cascade(name: str, policy: Policy, choices: Sequence[Choice], wiring: W
     """Return the cascade of the policy *name* over *choices*, the reference last. Raises `ConfigError`."""
     where = f"policies.{name}.cascade"
     settings = policy.cascade or Settings()
-    given = Given(wiring.embedder, choices[-1].candidate.model, wiring.scorer)
+    given = Given(
+        wiring.embedder, choices[-1].candidate.model,
+        lambda file, at: AnswerScorer.load(Path(file), at, wiring.embedder),
+    )  # fmt: skip
     drafts = [check for check in settings.verify if check.kind == "draft"]
     panel = Panel([
         open_verifier(check, f"{where}.verify[{place}]", given)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from negawatt.verify.verdict import Case, Verdict
 
-Scorer = Callable[[str, str], float]
+Scorer = Callable[[str, str], Awaitable[float]]
 """Returns the chance, in 0..1, that an answer is right: of the question and the text of the answer."""
 
 
@@ -22,6 +22,6 @@ class AnswerVerifier:
     async def __call__(self, case: Case) -> Verdict:
         if not case.answers:
             return Verdict(False, 0.0, "there is no text to judge", self.kind)
-        score = min(self._scorer(case.question, answer) for answer in case.answers)
+        score = min([await self._scorer(case.question, answer) for answer in case.answers])
         passed = score >= self._least
         return Verdict(passed, score, None if passed else f"its score {score:.2f} is below {self._least:g}", self.kind)

@@ -34,17 +34,20 @@ if TYPE_CHECKING:
 GROUP = "negawatt.verifiers"
 _USED = {  # fields of a check that each kind looks at; another one would be ignored, and nobody would know
     "regex": {"pattern"}, "python": {"call", "least"}, "agreement": {"with_models", "samples", "least"},
-    "logprob": {"least"}, "groundedness": {"least"}, "judge": {"model", "least"}, "answer": {"least"},
+    "logprob": {"least"}, "groundedness": {"least"}, "judge": {"model", "least"}, "answer": {"file", "least"},
     "draft": {"model"}, "schema": set(), "exact": set(),
 }  # fmt: skip
 
 
 class Given(msgspec.Struct, frozen=True):
-    """What some verifiers need beside their check. *reference*: the model that judges where the check names none."""
+    """What some verifiers need beside their check. *reference*: the model that judges where the check names none.
+
+    *scorer* opens the learned score in a file, for a place in the configuration. It raises `ConfigError`.
+    """
 
     embedder: Embedder | None = None
     reference: str | None = None
-    scorer: Scorer | None = None
+    scorer: Callable[[str, str], Scorer] | None = None
 
 
 def open_verifier(check: Check, where: str, given: Given | None = None) -> Verifier:
@@ -127,9 +130,10 @@ def _judge(check: Check, where: str, given: Given) -> Verifier:
 
 
 def _answer(check: Check, where: str, given: Given) -> Verifier:
-    if given.scorer is None:
-        raise _wrong(where, "kind", "no score of answers was learned; `negawatt eval` learns one, or use another check")
-    return AnswerVerifier(given.scorer, least=0.5 if check.least is None else check.least)
+    if check.file is None or given.scorer is None:
+        raise _wrong(where, "file", "a check of kind answer needs the score that `negawatt eval --scorer` learns")
+    scorer = given.scorer(check.file, f"{where}.file")
+    return AnswerVerifier(scorer, least=0.5 if check.least is None else check.least)
 
 
 def _draft(_: Check, where: str, __: Given) -> Verifier:
