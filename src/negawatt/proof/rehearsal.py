@@ -98,9 +98,10 @@ async def _told(gateway: Gateway, call: Call) -> dict[str, Any]:
             for choice in ranked.choices
         ],
         "features": {
-            "ask": asked.ask[:200], "ask_chars": len(asked.ask), "language": asked.language, "turns": asked.turns, "tools": list(asked.tools),
-            "inputs": sorted(asked.inputs), "json": asked.contract is not None, "system": asked.signature,
-            "after_tool": asked.after_tool, "gain": None if pick is None else (pick.detail or {}).get("gain"),
+            "ask": asked.ask[:200], "ask_chars": len(asked.ask), "language": asked.language, "turns": asked.turns,
+            "tools": list(asked.tools), "inputs": sorted(asked.inputs), "json": asked.contract is not None,
+            "system": asked.signature, "after_tool": asked.after_tool,
+            "gain": None if pick is None else (pick.detail or {}).get("gain"),
         },
     }  # fmt: skip
 
