@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import msgspec
 import orjson
 import pytest
 from cascades import LARGE, OTHER, SMALL, Cascaded, Models, streamed, targets_of
-from worlds import answer, chat, chunks_of, settled, status, virtual
+from worlds import answer, chat, chunks_of, configured, settled, status, virtual
 
 from negawatt.call import Request, Target
 from negawatt.config_routes import Check
 from negawatt.errors import DeadlineExceeded, UpstreamBroken, UpstreamStatus
+from negawatt.levers.retry import Retry
 from negawatt.verify.verdict import Case
 from negawatt.wire.messages import MESSAGES
 from negawatt.wire.responses import RESPONSES
@@ -84,6 +86,17 @@ async def test_a_small_model_that_fails_is_escalated(wrong: Exception):
     assert said["action"] == "escalated"
     assert type(wrong).__name__ in said["reason"]
     assert w.row().attempts == 2
+
+
+@virtual
+async def test_a_small_model_that_is_busy_is_not_waited_for():
+    """It asks to be left alone for ten seconds: the reference is asked at once, and is itself retried as ever."""
+    busy = status(429, retry_after="10")
+    w = Cascaded(Models({SMALL: busy, LARGE: [status(500), "42"]}), [NUMBER])
+    w.retry = Retry(configured(levers={"retry": {"attempts": 3}}).levers.retry, w.clock, random.Random(0))
+    assert (await w.ask()).text == "42"
+    assert w.provider.models == [SMALL, LARGE, LARGE]
+    assert w.row().duration_s < 10.0
 
 
 @virtual

@@ -325,6 +325,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
     shadow: bool = False
     aside: bool = False  # asked on the way to an answer, on the same books, and not itself what the caller asked
+    hurried: bool = False  # somebody else can be asked: a failure is not waited out
 
     @property
     def streams(self) -> bool:
@@ -343,7 +344,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
         Neither it nor a copy of it becomes the newest one of the trail.
         """
-        return msgspec.structs.replace(self, aside=True, **fields)
+        return msgspec.structs.replace(self, aside=True, hurried=True, **fields)
 
     def with_request(self, **fields: Any) -> Call:
         return self.with_(request=self.request.replace(**fields))

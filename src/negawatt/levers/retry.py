@@ -107,7 +107,7 @@ class Retry:
                     breaker.succeeded()  # it answered, if only to say no
                     raise
                 breaker.failed(self._clock.monotonic())
-                pause_s = self._pause(attempt, error)
+                pause_s = None if call.hurried else self._pause(attempt, error)
                 if pause_s is None or not _fits(call, pause_s) or not breaker.closed(self._clock.monotonic()):
                     raise
                 call.note(NAME, "again", f"{type(error).__name__}: {error.message}"[:200])

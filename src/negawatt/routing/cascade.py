@@ -140,7 +140,7 @@ class Cascade:
         """Ask *choice*, and return its answer when all of it is there. Raises `UpstreamError` and `RequestError`."""
         request = logprob.wants(call.wire.name, call.request) if self._weighs else None
         changed = {} if request is None else {"request": request}
-        reply = await forward(call.with_(targets=choice.targets, **changed))
+        reply = await forward(call.with_(targets=choice.targets, hurried=True, **changed))
         held = await Held.of(call, reply)
         return held if request is None else held.without_logprobs(call)
 
@@ -210,7 +210,7 @@ class Cascade:
         """Return the answer of *choice* as it streams; None where it failed before its first chunk."""
         before = len(call.trail.attempts)
         try:
-            reply = await forward(call.with_(targets=choice.targets))
+            reply = await forward(call.with_(targets=choice.targets, hurried=True))
         except (UpstreamError, RequestError) as error:
             reason = f"{choice.name} failed: {type(error).__name__}: {error.message}"[:300]
             call.note(NAME, "escalated", reason, detail={"model": choice.name})
