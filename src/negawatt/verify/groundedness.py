@@ -6,8 +6,8 @@ context; what the question says already is no claim. A number, an amount, a week
 quotation that neither context nor question has, or a denial of what is said there, leaves a sentence without support.
 
 It knows words, not meaning. What is built from words of the context and says something else passes; what is true and
-not in the context fails. Closeness of embeddings was tried beside the words, let more wrong answers pass, and told right
-from wrong no better (``benchmarks/groundedness.py`` measures what is here).
+not in the context fails. Closeness of embeddings was tried beside the words: more wrong answers passed, and right was
+told from wrong no better (``benchmarks/groundedness.py`` measures what is here).
 """
 
 from __future__ import annotations
