@@ -19,8 +19,9 @@ import click
 import pytest
 
 from negawatt.cli import cli
-from negawatt.config import LEVER_NAMES, load_config, parse_config
+from negawatt.config import LEVER_NAMES, convert, load_config, parse_config
 from negawatt.gateway import Gateway
+from negawatt.proof.suite import SuiteFile
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -150,8 +151,11 @@ def _is_up(address):
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_each_configuration_shown_is_one(text):
-    """Every TOML block is a whole configuration, or a file that its own reader's test reads."""
+    """Every TOML block is a whole configuration, a suite, or a file that its own reader's test reads."""
     data = tomllib.loads(text)
+    if "candidates" in data:
+        assert convert(data, SuiteFile, "documentation").candidates
+        return
     assert set(data) <= set(OTHER_TABLES) or parse_config(data, "documentation") is not None
 
 

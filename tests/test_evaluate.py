@@ -142,6 +142,50 @@ def test_a_verifier_that_raises_has_judged_and_the_run_goes_on(tmp_path, monkeyp
     assert any("ZeroDivisionError" in str(reason) for reason in reasons)
 
 
+def test_a_judge_is_asked_on_its_own_account(tmp_path):
+    """A model that judges is asked through the same gateway; what it costs is the judging's, and no candidate's."""
+    from negawatt.verify.judge import asked
+    from negawatt.verify.verdict import Case
+
+    def prompt(text, answer):
+        return asked(Case(question=text, answers=[answer], data={}), answer)
+
+    rows = [case(number) for number in range(4)]
+    said = [recorded("judge", prompt(one["prompt"], text), "right 90" if text != "no" else "wrong 80", temperature=0)
+            for one in rows for text in (one["expected"], "no")]  # fmt: skip
+    for one in said:
+        one["timing"] = {"duration_s": 0.001, "basis": "modelled"}
+    lines(tmp_path / "judge.jsonl", said)
+    path = write_suite(tmp_path, HALF, n=4, dataset='verify = [{ kind = "judge", model = "judge" }]')
+    url = f"recorded:{tmp_path / 'judge.jsonl'}"
+    provider = f'[[config.providers]]\nname = "judges"\nurl = "{url}"\nmodels = ["judge"]\n[quality]'
+    path.write_text(path.read_text().replace("[quality]", provider))
+    prices = (tmp_path / "prices.toml").read_text()
+    (tmp_path / "prices.toml").write_text(
+        prices + prices.replace('"small"', '"judge"').split("[[price]]")[1].join(["[[price]]", ""])
+    )
+    figures = evaluation(measured(path))
+    assert figures["candidates"]["small"]["accuracy"]["mean"] == 0.5
+    assert figures["candidates"]["large"]["accuracy"]["mean"] == 0.75
+    assert figures["judging"] == {"calls": 8, "cost_usd": pytest.approx(8 * 100e-6)}
+    assert figures["candidates"]["small"]["cost_usd_per_call"]["mean"] == pytest.approx(100e-6)
+
+
+def test_efforts_of_one_model_are_candidates_of_their_own(tmp_path):
+    """The effort is part of what is asked, and of what the routing table says."""
+    path = write_suite(tmp_path, {"small": bool}, n=30)
+    said = [recorded("small", f"Say {n}.", str(n) if effort == "high" or n % 2 else "no", reasoning_effort=effort)
+            for n in range(30) for effort in ("low", "high")]  # fmt: skip
+    lines(tmp_path / "answers.jsonl", said)
+    one = '[[candidates]]\nmodel = "small"\neffort = "{}"\nanswers = "recorded:answers.jsonl"\n'
+    head = path.read_text().partition("[[candidates]]")[0]
+    path.write_text(head + one.format("low") + one.format("high"))
+    table = measured(path)
+    figures = evaluation(table)
+    assert figures["candidates"]["small at low"]["accuracy"]["mean"] == 0.5
+    assert figures["candidates"]["small at high"]["accuracy"]["mean"] == 1.0
+
+
 # -- going on ----------------------------------------------------------------------------------------------------------
 
 

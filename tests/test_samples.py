@@ -159,3 +159,12 @@ def test_wrong_data_are_refused_in_one_line(data, tmp_path):
     for done, what in ((missing, "no such folder"), (few, "25 arrivals are needed"), (wrong, header)):
         assert done.returncode == 2 and what in done.stderr
         assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_the_sample_suite_is_what_its_script_writes(tmp_path):
+    """The same seed gives the same cases, answers and suite, byte for byte."""
+    assert run("evaluation_sample.py", tmp_path).returncode == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted(path.name for path in SAMPLES.glob("evaluation.*"))
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (SAMPLES / name).read_bytes(), name

@@ -84,7 +84,8 @@ def evaluate(suite: Path | None, sample: bool, as_json: bool, **options: Any) ->
         raise click.UsageError("give a SUITE, or --sample")
     path = SAMPLES / "evaluation.toml" if suite is None else suite
     loaded = load_suite(path, os.environ)
-    raise SystemExit(_evaluated(loaded, options["out"] or Path(f"{path.stem}-evaluation"), options, as_json))
+    folder = options["out"] or Path("sample-evaluation" if sample else f"{path.stem}-evaluation")
+    raise SystemExit(_evaluated(loaded, folder, options, as_json))
 
 
 def _evaluated(suite: Suite, folder: Path, options: dict[str, Any], as_json: bool) -> int:

@@ -183,8 +183,7 @@ async def open_for(suite: Suite, clock: Clock | None) -> AsyncIterator[tuple[Gat
     books = Books()
     providers: dict[str, OpenProvider] = {}
     if clock is None:
-        named = msgspec.structs.replace(config, providers=tuple(p for p in config.providers if p.kind != "recorded"))
-        providers |= open_providers(named, os.environ)
+        providers |= open_providers(suite.config, os.environ)
     providers |= _recordings(suite)
     try:
         async with Gateway.open(

@@ -224,8 +224,8 @@ class _Problems:
             self._refuse(f"{where}.model", "a verifier of kind judge needs a model that judges")
         if check.kind == "draft":
             self._refuse(f"{where}.kind", "draft belongs to a cascade: it makes an answer, and judges none")
-        for model in (*check.with_models, *([check.model] if check.model else [])):
-            self._model(where, model)
+        if check.model is not None:  # those of an agreement are candidates, and were asked already
+            self._model(f"{where}.model", check.model)
 
     def _refuse(self, where: str, what: str) -> None:
         raise ConfigError(f"{self._suite.path}: {where}: {what}", param=where)
