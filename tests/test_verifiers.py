@@ -374,7 +374,7 @@ async def test_a_broken_verifier_is_logged_once(caplog: pytest.LogCaptureFixture
         (Check(kind="python", call="test_verifiers:WHERE"), "call", "is str, which cannot be called"),
         (Check(kind="python", call="plugged"), "call", "nor an installed plug-in"),
         (Check(kind="judge"), "model", "needs a model"),
-        (Check(kind="answer"), "kind", "no score of answers was learned"),
+        (Check(kind="answer"), "file", "negawatt eval --scorer"),
         (Check(kind="draft"), "kind", "for cascades"),
         (Check(kind="schema", pattern="x"), "pattern", "does not use it"),
         (Check(kind="judge", model="m", samples=3), "samples", "does not use it"),
