@@ -73,6 +73,19 @@ def test_a_call_that_fails_is_a_failed_case_with_its_reason(tmp_path):
     assert small["measures"]["exact"]["n"] == 3
 
 
+def test_what_failed_is_asked_again_where_one_says_so(tmp_path):
+    """A failed call is an answer of the run, unless it is to be tried anew."""
+    path = write_suite(tmp_path, HALF, n=4)
+    whole = (tmp_path / "answers.jsonl").read_text()
+    (tmp_path / "answers.jsonl").write_text(whole.split("\n", 1)[1])
+    measured(path)
+    suite = loaded(path)
+    asked = questions(suite, read_cases(suite))
+    with RunFile(tmp_path / "run.jsonl") as found:
+        assert missing(asked, found) == []
+        assert [one.key for one in missing(asked, found, failed=True)] == [("small", "c0", 0)]
+
+
 def test_what_is_not_known_is_said_to_be_unknown(tmp_path):
     """Without a price there is no cost, and it is not zero."""
     path = write_suite(tmp_path, HALF, n=4)
@@ -300,7 +313,9 @@ def test_live_models_are_not_asked_without_a_word(tmp_path):
     assert isinstance(done.exception, InputError) and "--yes" in done.exception.message
     assert "This will make 4 calls: about $" in done.output
     again = command(path, "--out", tmp_path / "out", "--yes", "--json")
-    assert json.loads(again.stdout)["candidates"]["small"]["answers"] == "live"
+    said = json.loads(again.stdout)
+    assert said["candidates"]["small"]["answers"] == "modelled"
+    assert "Modelled, no model answered: small." in said["first_line"]
 
 
 def test_the_report_is_json_without_gaps(tmp_path):

@@ -35,6 +35,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--out", type=_FILE, metavar="FOLDER",
               help="Where the run and its reports lie; default: NAME-evaluation in this folder.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="Only so many first cases of each dataset.")
+@click.option("--retry-failed", is_flag=True, help="Ask again what failed in an earlier run.")
 @click.option("--yes", is_flag=True, help="Ask live models without asking you first.")
 @click.option("--router", type=_FILE, metavar="FILE.npz",
               help="Fit a learned router, and keep it there if it beats its shuffled control.")  # fmt: skip
@@ -102,7 +103,7 @@ def _evaluated(suite: Suite, folder: Path, options: dict[str, Any], as_json: boo
     verifiable(suite)
     asked = questions(suite, cases)
     with RunFile(folder / "run.jsonl") as found:
-        todo = missing(asked, found)
+        todo = missing(asked, found, failed=options["retry_failed"])
         _agreed(suite, cases, todo, options["yes"])
         with progress("asking") as (begin, step):
             begin(len(todo))

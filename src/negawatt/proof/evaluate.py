@@ -127,9 +127,10 @@ def _check(suite: Suite, where: str, body: dict[str, Any], protocol: str) -> Non
         raise ConfigError(f"{suite.path}: {where}: {error.message}", param=where) from error
 
 
-def missing(asked: Iterable[Question], found: RunFile) -> list[Question]:
-    """Return those of *asked* that *found* has no answer to. What failed for want of the network is asked again."""
-    return [one for one in asked if found.answer(one.key, one.asked) is None]
+def missing(asked: Iterable[Question], found: RunFile, *, failed: bool = False) -> list[Question]:
+    """Return those of *asked* that *found* has no answer to; with *failed* also those whose call failed."""
+    answers = [(one, found.answer(one.key, one.asked)) for one in asked]
+    return [one for one, answer in answers if answer is None or (failed and answer.data is None)]
 
 
 def ask_all(suite: Suite, todo: Sequence[Question], found: RunFile, progress: Progress = lambda: None) -> None:

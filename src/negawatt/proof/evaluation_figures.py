@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from negawatt import __version__
+from negawatt.catalogue import Catalogue
 from negawatt.config_routes import Quality
 from negawatt.proof.cases import SuiteCase
 from negawatt.proof.outcome_table import Column, OutcomeTable
@@ -45,7 +46,7 @@ def evaluation(table: OutcomeTable, command: str = "negawatt eval") -> dict[str,
         "judging": {"calls": table.judging_calls, "cost_usd": table.judging_usd},
         "reference": table.reference.name,
         "by_cost": [table.columns[i].name for i in table.by_cost()],
-        "candidates": {one.name: candidate_figures(one, boot) for one in table.columns},
+        "candidates": {one.name: candidate_figures(one, boot, who_answered(table, one)) for one in table.columns},
         "comparisons": comparisons(table, boot),
         "baselines": baselines(table, boot),
         "groups": {},
@@ -69,18 +70,33 @@ def _bootstrap(table: OutcomeTable) -> Bootstrap:
 
 
 def first_line(table: OutcomeTable) -> str:
-    """Return what the reader must know first: what of this was recorded, and what was asked."""
-    recorded = [one.name for one in table.columns if one.candidate.recording is not None]
-    live = [one.name for one in table.columns if one.candidate.recording is None]
+    """Return what the reader must know first: what of this was recorded or modelled, and what was asked."""
+    named: dict[str, list[str]] = {"recorded": [], "modelled": [], "live": []}
+    for one in table.columns:
+        named[who_answered(table, one)].append(one.name)
     parts = []
-    if recorded:
-        parts.append(f"Recorded answers, not asked now: {', '.join(recorded)}; their times are the recording's.")
+    if named["recorded"]:
+        said = ", ".join(named["recorded"])
+        parts.append(f"Recorded answers, not asked now: {said}; their times are the recording's.")
         parts += [f"{note[:1].upper()}{note[1:]}." for note in table.notes]
-    if live:
-        parts.append(f"Asked live: {', '.join(live)}.")
+    if named["modelled"]:
+        parts.append(f"Modelled, no model answered: {', '.join(named['modelled'])}.")
+    if named["live"]:
+        parts.append(f"Asked live: {', '.join(named['live'])}.")
     if any(basis != "measured" for one in table.columns for basis in one.bases):
         parts.append("Token counts are estimated in part.")
     return " ".join(parts)
+
+
+def who_answered(table: OutcomeTable, one: Column) -> str:
+    """Return whether a candidate's answers were recorded, modelled, or given live."""
+    if one.candidate.recording is not None:
+        return "recorded"
+    config = table.suite.config
+    target = Catalogue(config).targets(one.candidate.model)[0]
+    provider = next(provider for provider in config.providers if provider.name == target.provider)
+    kind = provider.kind or (provider.url or "").partition(":")[0]
+    return kind if kind in ("recorded", "modelled") else "live"
 
 
 def success_is(table: OutcomeTable) -> str:
@@ -99,7 +115,7 @@ def interval(value: Interval) -> dict[str, float | None]:
     return {"mean": value.mean, "low": value.low, "high": value.high}
 
 
-def candidate_figures(one: Column, boot: Bootstrap) -> dict[str, Any]:
+def candidate_figures(one: Column, boot: Bootstrap, answers: str) -> dict[str, Any]:
     """Return what is known of one candidate by itself."""
     asked = int((~np.isnan(one.success)).sum())
     low, central, high = one.energy_j
@@ -108,7 +124,7 @@ def candidate_figures(one: Column, boot: Bootstrap) -> dict[str, Any]:
         "model": one.candidate.model,
         "effort": one.candidate.effort,
         "settings": dict(one.candidate.settings),
-        "answers": "live" if one.candidate.recording is None else "recorded",
+        "answers": answers,  # recorded, modelled or live
         "n": asked,
         "failed": {"n": int(np.nansum(one.failed)), "reasons": one.reasons},
         "accuracy": interval(boot.proportion(one.success)),
