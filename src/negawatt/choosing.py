@@ -23,10 +23,10 @@ class Choosing(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_choosing(config: Config, embedder: Embedder | None) -> AsyncIterator[Choosing]:
-    """Open it where it is on. Raises `ConfigError`."""
+async def open_choosing(config: Config, embedder: Embedder | None, *, threads: bool = True) -> AsyncIterator[Choosing]:
+    """Open it where it is on. *threads* as in `negawatt.recalling.open_embedding`. Raises `ConfigError`."""
     routers = _routers(config)
-    intents = _intents(config)
+    intents = _intents(config, threads)
     if intents is not None and embedder is not None:
         intents.begin(embedder)
     try:
@@ -36,11 +36,11 @@ async def open_choosing(config: Config, embedder: Embedder | None) -> AsyncItera
             await intents.close()
 
 
-def _intents(config: Config) -> Intents | None:
+def _intents(config: Config, threads: bool) -> Intents | None:
     settings = config.levers.classify
     if settings.intents is None or settings.mode == "off":
         return None
-    return Intents(load_examples(Path(settings.intents), config.classes))
+    return Intents(load_examples(Path(settings.intents), config.classes), threads=threads)
 
 
 def _routers(config: Config) -> dict[str, Router]:

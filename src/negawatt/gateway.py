@@ -171,6 +171,7 @@ class Gateway:
         *ledger*, *providers*, *keyring* and *embedder*, when given, are used instead of the configured ones; they stay
         open.
         """
+        real = clock is None or isinstance(clock, SystemClock)
         clock = clock or SystemClock()
         keyring = keyring or Keyring(config.keys, environ)
         accounts = open_accounts(config)
@@ -183,9 +184,9 @@ class Gateway:
                 own_ledger = open_ledger(config, clock)
                 ledger = own_ledger
             async with (
-                open_embedding(config, embedder=embedder) as shared,
+                open_embedding(config, embedder=embedder, threads=real) as shared,
                 open_recall(config, clock, shared) as recall,
-                open_choosing(config, shared) as choosing,
+                open_choosing(config, shared, threads=real) as choosing,
             ):
                 gateway = cls(
                     config, providers=own_providers if providers is None else providers, store=store,

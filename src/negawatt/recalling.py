@@ -97,17 +97,20 @@ def embeds(config: Config) -> bool:
 
 
 @asynccontextmanager
-async def open_embedding(config: Config, *, embedder: Embedder | None = None) -> AsyncIterator[Embedder | None]:
+async def open_embedding(
+    config: Config, *, embedder: Embedder | None = None, threads: bool = True
+) -> AsyncIterator[Embedder | None]:
     """Open the embedder that all levers share, where one of them needs it; a given one stays open.
 
-    Raises `ConfigError`.
+    *threads* False: it computes in the event loop, for on a virtual clock time would pass meanwhile. Raises
+    `ConfigError`.
     """
     if embedder is not None or not embeds(config):
         yield embedder
         return
     carrier = Carrier()
     try:
-        own = open_embedder(config.recall.embedder, "recall.embedder", post=carrier)
+        own = open_embedder(config.recall.embedder, "recall.embedder", threads=threads, post=carrier)
         try:
             yield own
         finally:

@@ -65,7 +65,8 @@ def settings_of(suite: Suite) -> Cascade:
 
 def small_of(table: OutcomeTable) -> int:
     """Return the place of the candidate that is asked first: the cheapest that is not the reference."""
-    return next(i for i in table.by_cost() if i != len(table.columns) - 1)
+    last = len(table.columns) - 1
+    return next(i for i in table.by_cost() if i != last and not table.columns[i].candidate.policy)
 
 
 def cascade_tasks(table: OutcomeTable, small: int, cascade: Cascade, run: Run) -> list[Task]:

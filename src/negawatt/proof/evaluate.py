@@ -12,7 +12,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -20,22 +20,19 @@ from typing import Any
 import msgspec
 import orjson
 
-from negawatt.assembly import with_modes
 from negawatt.call import Caller, Hints, Request
 from negawatt.catalogue import Catalogue, open_providers
 from negawatt.clock import Clock
-from negawatt.config import Config, Model, Provider
 from negawatt.errors import ConfigError, NegawattError
 from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Content, Outcome
 from negawatt.proof.cases import SuiteCase
+from negawatt.proof.evaluation_gateway import alias, complete, config_for, policy_digest, recordings
 from negawatt.proof.run_file import Answer, RunFile
 from negawatt.proof.suite import EvalCandidate, Suite
 from negawatt.proof.virtual import VirtualClock, VirtualLoop, run
 from negawatt.providers import Provider as OpenProvider
-from negawatt.providers.recorded import Recorded
-from negawatt.providers.recording import Recording
 from negawatt.reply import Reply
 from negawatt.wire.wires import WIRES
 
@@ -99,7 +96,8 @@ def questions(suite: Suite, cases: Sequence[SuiteCase]) -> list[Question]:
             body = _body(candidate, case)
             if case is cases[0]:
                 _check(suite, f"candidates[{place}].settings", body, case.protocol)
-            said = orjson.dumps([source, candidate.effort, case.protocol, body], option=orjson.OPT_SORT_KEYS)
+            how = policy_digest(suite, candidate.model) if candidate.policy else candidate.effort
+            said = orjson.dumps([source, how, case.protocol, body], option=orjson.OPT_SORT_KEYS)
             digest = _digest_of(said)
             found += [Question(candidate, case, repeat, body, digest) for repeat in range(suite.file.repeats)]
     random.Random(suite.file.seed).shuffle(found)
@@ -152,7 +150,11 @@ async def _ask_all(
     suite: Suite, todo: Sequence[Question], found: RunFile, clock: Clock | None, progress: Progress
 ) -> None:
     async with open_for(suite, clock) as (gateway, books):
-        names = {candidate.called: _alias(i) for i, candidate in enumerate(suite.candidates)}
+        await gateway.ready()
+        names = {
+            candidate.called: candidate.model if candidate.policy else alias(i)
+            for i, candidate in enumerate(suite.candidates)
+        }
 
         async def one(question: Question) -> None:
             found.append(await _ask(gateway, books, question, names[question.candidate.called]))
@@ -180,16 +182,16 @@ async def open_for(suite: Suite, clock: Clock | None) -> AsyncIterator[tuple[Gat
 
     *clock* None: in real time, with the providers of the configuration. Else on that clock, with recordings only.
     """
-    config = _config(suite)
+    config = config_for(suite, recorded=clock is not None)
     books = Books()
     providers: dict[str, OpenProvider] = {}
     if clock is None:
         providers |= open_providers(suite.config, os.environ)
-    providers |= _recordings(suite)
+    providers |= recordings(suite)
     try:
         async with Gateway.open(
             config, clock=clock, rng=random.Random(suite.file.seed), ledger=books, keyring=Anyone(),
-            providers=_complete(config, providers),
+            providers=complete(config, providers),
         ) as gateway:  # fmt: skip
             yield gateway, books
     finally:
@@ -197,65 +199,11 @@ async def open_for(suite: Suite, clock: Clock | None) -> AsyncIterator[tuple[Gat
             await provider.close()
 
 
-def _complete(config: Config, opened: Mapping[str, OpenProvider]) -> dict[str, OpenProvider]:
-    """Return *opened*, with something in the place of what is not asked on this clock."""
-    nothing = Recorded("nothing", Recording(()))
-    return {provider.name: opened.get(provider.name, nothing) for provider in config.providers}
-
-
-def _config(suite: Suite) -> Config:
-    """Return the suite's configuration with a name for each candidate, and with all that saves turned off.
-
-    A candidate has no fallbacks: what another model answered would be counted as its own.
-    """
-    config = suite.config
-    known = Catalogue(config)
-    models, providers = [*config.models], [*config.providers]
-    for i, candidate in enumerate(suite.candidates):
-        if candidate.recording is not None:
-            recording = Recording.load(suite.beside(candidate.recording))
-            if candidate.model not in recording.models:
-                there = ", ".join(sorted(recording.models))
-                what = f"{candidate.answers} has no answer of {candidate.model!r}; there: {there}"
-                raise ConfigError(f"{suite.path}: candidates[{i}].model: {what}", param=f"candidates[{i}].model")
-            priced_as = recording.models[candidate.model]
-            providers.append(Provider(name=f"{_alias(i)}-recorded", kind="recorded", priced_as=priced_as))
-            target = (f"{_alias(i)}-recorded", candidate.model)
-        else:
-            found = known.targets(candidate.model)[0]
-            target = (found.provider, found.model)
-        models.append(Model(name=_alias(i), provider=target[0], upstream=target[1], effort=candidate.effort))
-    off = dict.fromkeys((name for name in config.levers.__struct_fields__ if name != "retry"), "off")
-    return msgspec.structs.replace(
-        with_modes(config, off),
-        keys=(),
-        models=tuple(models),
-        providers=tuple(providers),
-        classes={},
-        policies={},
-        holdout=msgspec.structs.replace(config.holdout, share=0.0),
-        cache=msgspec.structs.replace(config.cache, store="memory:"),
-        server=msgspec.structs.replace(config.server, max_in_flight=1_000_000),
-    )
-
-
-def _alias(place: int) -> str:
-    return f"evaluated-{place}"
-
-
-def _recordings(suite: Suite) -> dict[str, OpenProvider]:
-    opened: dict[str, OpenProvider] = {}
-    for i, candidate in enumerate(suite.candidates):
-        if candidate.recording is not None:
-            name = f"{_alias(i)}-recorded"
-            opened[name] = Recorded(name, Recording.load(suite.beside(candidate.recording)))
-    return opened
-
-
 async def _ask(gateway: Gateway, books: Books, question: Question, name: str) -> Answer:
     """Ask one question and return what came of it, with its row of the books."""
     wire = WIRES[question.case.protocol]
-    call = gateway.new_call(orjson.dumps({**question.body, "model": name}), Hints(), wire=wire)
+    hints = Hints(request_class=question.case.request_class if question.candidate.policy else None)
+    call = gateway.new_call(orjson.dumps({**question.body, "model": name}), hints, wire=wire)
     written = books.expect(call.id)
     reply: Reply | None = None
     data, error = None, None

@@ -59,7 +59,8 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
 
 def learnable(table: OutcomeTable) -> Learnable:
     """Return what *table* teaches: repeats of a case are one row. Raises `InputError` where no policy could say it."""
-    order = [i for i in table.by_cost() if i != len(table.columns) - 1] + [len(table.columns) - 1]
+    models = [i for i in table.by_cost() if not table.columns[i].candidate.policy]
+    order = [i for i in models if i != len(table.columns) - 1] + [len(table.columns) - 1]
     columns = [table.columns[i] for i in order]
     names = tuple(one.candidate.choice for one in columns)
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)

@@ -117,9 +117,10 @@ def slug(text: str) -> str:
 
 
 def _table(table: OutcomeTable, quality: Quality, name: str, group: str | None) -> RoutingTable:
-    confidence = 1 - (1 - quality.confidence) / len(table.columns)
+    models = [i for i in table.by_cost() if not table.columns[i].candidate.policy]
+    confidence = 1 - (1 - quality.confidence) / len(models)
     boot = Bootstrap(table.clusters, np.random.default_rng(table.suite.file.seed), resamples=1)
-    found = [_found(table.columns[i], table.reference, quality, confidence, boot) for i in table.by_cost()]
+    found = [_found(table.columns[i], table.reference, quality, confidence, boot) for i in models]
     chosen = next((i for i, one in enumerate(found) if one.meets), None)
     measured = [i for i, one in enumerate(found) if one.low is not None]
     best = max(measured, key=lambda i: (found[i].low or 0.0, -i)) if measured else None

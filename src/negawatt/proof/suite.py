@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from negawatt.catalogue import Catalogue
+from negawatt.catalogue import AUTO, Catalogue
 from negawatt.config import Config, convert, load_config, parse_config, with_found_providers
 from negawatt.config_routes import Cascade, Check, Effort, Quality
 from negawatt.config_types import Count, Name, Section
@@ -73,6 +73,7 @@ class EvalCandidate(Section, frozen=True):
     settings: dict[str, Any] = {}  # fields of the request: temperature, max_tokens, ...
     system: str | None = None  # instead of the dataset's
     answers: Text = "live"  # or recorded:FILE
+    policy: bool = False  # *model* is a policy of the configuration, which chooses as it would live; never the last one
 
     @property
     def called(self) -> str:
@@ -171,6 +172,8 @@ class _Problems:
             if candidate.called in names[:i]:
                 self._refuse(f"{where}.name", f"{candidate.called!r} is there twice; give one of them another name")
             self._answers(where, candidate)
+            if candidate.policy:
+                self._policy(where, candidate, last=i == len(names) - 1)
         datasets = [one.called for one in suite.file.datasets]
         for i, dataset in enumerate(suite.file.datasets):
             if dataset.called in datasets[:i]:
@@ -191,6 +194,17 @@ class _Problems:
         for field in ("model", "messages", "stream", "n"):
             if field in candidate.settings:
                 self._refuse(f"{where}.settings.{field}", "this is not a setting of a candidate")
+
+    def _policy(self, where: str, candidate: EvalCandidate, *, last: bool) -> None:
+        if last:
+            self._refuse(f"{where}.policy", "the last candidate is the reference, and that is a model")
+        known = self._suite.config.policies
+        if candidate.model != AUTO and candidate.model not in known:
+            self._refuse(
+                f"{where}.model", f"no policy is named {candidate.model!r}; known: {', '.join(known) or 'none'}"
+            )
+        if candidate.effort is not None:
+            self._refuse(f"{where}.effort", "a policy chooses the effort itself")
 
     def _model(self, where: str, model: str) -> None:
         if not self._suite.config.providers:
