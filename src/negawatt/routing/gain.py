@@ -7,19 +7,19 @@ Candidates stand in order of rising cost; the last one is the *reference*. For a
 - the probability of **success** of each candidate, calibrated on predictions for rows that were not fitted;
 - how near the **nearest** prompt is that was learned from, so that the caller can abstain where nothing is known.
 
-It is a Gaussian process (`negawatt.routing.kernel`) on what can be seen of the prompt and on its vector. All that has
-to be chosen is chosen from the fitting rows. Up to 1,500 rows are kept; of more, all are learned from, but 1,500 carry
-what was learned (a subset of regressors; Quiñonero-Candela and Rasmussen 2005), so that a decision costs the same.
+It is a Gaussian process (`negawatt.routing.process`) on what can be seen of the prompt, on its vector, and on what a
+linear regression on the vector says of each candidate. All that has to be chosen is chosen from the fitting rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from negawatt.errors import InputError
-from negawatt.routing.kernel import Block, Shape, find_shape
+from negawatt.routing import process
+from negawatt.routing.process import Found, Process, Rows
 from negawatt.routing.prompt_features import prompt_features
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Singles = NDArray[np.float32]
-    Numbers = NDArray[np.floating[Any]]
 
 LEAST_ROWS = 50
-KEPT_ROWS = 1500
 _FOLDS = 5
 _CLIP = 0.005  # of a predicted success before its logit is taken
 _DOUBT = 0.5
@@ -73,10 +71,7 @@ class GainModel:
     """A fitted router; `fit` makes one, `negawatt.routing.gain_file` keeps it."""
 
     card: Card
-    blocks: tuple[Block, ...]  # features, vectors and perhaps extra columns
-    shape: Shape
-    means: Floats  # (outputs,): gains, then successes
-    weights: Singles  # (kept, outputs)
+    process: Process  # its outputs are the gains, then the successes
     calibration: Calibration
     vectors: Singles  # (kept, dimensions)
     unfamiliar: float  # below this similarity
@@ -100,23 +95,20 @@ class GainModel:
         _check(texts, vectors, outcomes, extra, card)
         rng = np.random.default_rng(seed)
         rows = _described(texts, vectors, extra)
-        blocks = tuple(Block.scaled(row) if i == 1 else Block.standardised(row) for i, row in enumerate(rows))
         targets = np.column_stack([outcomes[:, -1:] - outcomes[:, :-1], outcomes])
-        shape, noises = find_shape(blocks, targets, outcomes.shape[1] - 1, rng)
-        keep = np.sort(rng.permutation(len(targets))[:KEPT_ROWS])
-        kept = tuple(block.subset(keep) for block in blocks)
-        kernel = _kernel(shape, kept, rows)
-        fold = rng.permutation(len(targets)) % _FOLDS
+        found = Found.of(rows, targets, outcomes.shape[1] - 1, rng)
+        every = np.arange(len(texts))
+        fold = rng.permutation(len(texts)) % _FOLDS
         held_out = np.empty_like(targets)
         for one in range(_FOLDS):
-            inside = fold != one
-            means, weights = _solve(kernel, keep, targets, noises, inside)
-            held_out[~inside] = means + kernel[~inside] @ weights
-        means, weights = _solve(kernel, keep, targets, noises, np.ones(len(targets), bool))
+            inside = every[fold != one]
+            part = Process.fit(rows[inside], outcomes[inside], targets[inside], found, _kept(len(inside), rng))
+            held_out[fold == one] = part.ask(rows[every[fold == one]])
+        keep = _kept(len(texts), rng)
         near = vectors[keep] @ vectors[keep].T
         np.fill_diagonal(near, -1.0)
         return cls(
-            _told(card, texts, vectors, outcomes), kept, shape, means, weights.astype(np.float32),
+            _told(card, texts, vectors, outcomes), Process.fit(rows, outcomes, targets, found, keep),
             _calibration(held_out, targets, outcomes.shape[1]), np.ascontiguousarray(vectors[keep]),
             float(np.quantile(near.max(axis=1), _UNFAMILIAR)),
         )  # fmt: skip
@@ -134,14 +126,11 @@ class GainModel:
 
         vectors = np.asarray(vectors, np.float32)
         extra = None if extra is None else np.asarray(extra, np.float64)
-        rows = _described(texts, vectors, extra)
-        wanted = [len(block.centre) for block in self.blocks]
-        if [row.shape[1] for row in rows] != wanted or any(len(row) != len(texts) for row in rows):
-            found = [row.shape for row in rows]
-            raise InputError(f"the router was fitted on columns {wanted} (features, vector, extra), not on {found}")
-        raw = self.means + self.shape.kernel([b.distances(r) for b, r in zip(self.blocks, rows, strict=True)]) @ (
-            self.weights
-        )
+        given = [vectors.shape, *([] if extra is None else [extra.shape])]
+        wanted = [(len(texts), len(block.centre)) for block in self.process.blocks[1:]]
+        if given != wanted:
+            raise InputError(f"the router was fitted on other columns: vectors (and extra) are {given}, not {wanted}")
+        raw = self.process.ask(_described(texts, vectors, extra))
         nearest = (vectors @ self.vectors.T).max(axis=1).astype(np.float64)
         k = (raw.shape[1] + 1) // 2
         gains = np.clip(raw[:, : k - 1] * self.calibration.gains[0] + self.calibration.gains[1], -1, 1)
@@ -175,41 +164,17 @@ def cross_fitted(
     return found
 
 
-def _described(texts: Sequence[str], vectors: Singles, extra: Floats | None) -> list[Numbers]:
+def _described(texts: Sequence[str], vectors: Singles, extra: Floats | None) -> Rows:
     import numpy as np
 
-    features = np.array([prompt_features(text) for text in texts], np.float64).reshape(len(texts), -1)
-    return [features, vectors] if extra is None else [features, vectors, extra]
+    return Rows(np.array([prompt_features(text) for text in texts], np.float64), vectors, extra)
 
 
-def _kernel(shape: Shape, kept: tuple[Block, ...], rows: list[Numbers]) -> Floats:
-    """Return the kernel of all *rows* against the *kept* ones, in double precision: solving needs it."""
+def _kept(n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which of *n* rows are kept."""
     import numpy as np
 
-    return np.asarray(shape.kernel([b.distances(r) for b, r in zip(kept, rows, strict=True)]), np.float64)
-
-
-def _solve(
-    kernel: Floats, keep: NDArray[np.intp], targets: Floats, noises: Floats, inside: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
-    """Return means and weights of the outputs, learned from the rows *inside*."""
-    import numpy as np
-
-    means = targets[inside].mean(axis=0)
-    centred = targets - means
-    weights = np.zeros((len(keep), targets.shape[1]))
-    for noise in np.unique(noises):
-        outputs = np.flatnonzero(noises == noise)
-        if len(keep) == len(targets):
-            square = kernel[np.ix_(inside, inside)]
-            square[np.diag_indices_from(square)] += noise
-            weights[np.ix_(inside, outputs)] = np.linalg.solve(square, centred[np.ix_(inside, outputs)])
-        else:
-            part = kernel[inside]
-            square = part.T @ part + noise * kernel[keep]
-            square[np.diag_indices_from(square)] += 1e-6 * float(np.trace(square)) / len(square)
-            weights[:, outputs] = np.linalg.solve(square, part.T @ centred[np.ix_(inside, outputs)])
-    return means, weights
+    return np.sort(rng.permutation(n)[: process.KEPT_ROWS])
 
 
 def _calibration(held_out: Floats, targets: Floats, k: int) -> Calibration:

@@ -20,6 +20,8 @@ from negawatt.errors import ConfigError
 from negawatt.routing import prompt_features
 from negawatt.routing.gain import Calibration, Card, GainModel
 from negawatt.routing.kernel import Block, Shape
+from negawatt.routing.linear import Linear
+from negawatt.routing.process import Process
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,8 +65,8 @@ def save(model: GainModel, path: Path, beside: Arrays | None = None) -> None:
     header = _Header(
         made_by=_MADE_BY, format=FORMAT, features=prompt_features.NAMES, embedder=model.card.embedder,
         dimensions=model.dimensions, extra=_extra(model), candidates=model.card.candidates, date=model.card.date,
-        rows=model.card.rows, digest=model.card.digest, weight=model.shape.weight, width=model.shape.width,
-        unfamiliar=model.unfamiliar, sha256=_sha256(arrays),
+        rows=model.card.rows, digest=model.card.digest, weight=model.process.shape.weight,
+        width=model.process.shape.width, unfamiliar=model.unfamiliar, sha256=_sha256(arrays),
     )  # fmt: skip
     buffer = io.BytesIO()
     text = np.frombuffer(msgspec.json.encode(header), np.uint8)
@@ -121,10 +123,11 @@ def load_with(path: Path, where: str = "router") -> tuple[GainModel, Arrays]:
 
 def _arrays(model: GainModel) -> Arrays:
     arrays: Arrays = {
-        "means": model.means, "weights": model.weights, "vectors": model.vectors,
+        "means": model.process.means, "weights": model.process.weights, "vectors": model.vectors,
         "gain_calibration": model.calibration.gains, "success_calibration": model.calibration.success,
+        "linear_map": model.process.linear.map, "linear_shift": model.process.linear.shift,
     }  # fmt: skip
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(model.process.blocks):
         for name in ("rows", "centre", "scale", "squares"):
             arrays[f"block{i}_{name}"] = getattr(block, name)
     return arrays
@@ -135,10 +138,11 @@ def _model(header: _Header, arrays: Arrays) -> GainModel:
     import numpy as np
 
     kept, k = len(arrays["vectors"]), len(header.candidates)
-    columns = [len(prompt_features.NAMES), header.dimensions, *([header.extra] if header.extra else [])]
+    columns = [len(prompt_features.NAMES) + k, header.dimensions, *([header.extra] if header.extra else [])]
     shapes = {
         "means": (2 * k - 1,), "weights": (kept, 2 * k - 1), "vectors": (kept, header.dimensions),
-        "gain_calibration": (2, k - 1), "success_calibration": (2, k),
+        "gain_calibration": (2, k - 1), "success_calibration": (2, k), "linear_map": (header.dimensions, k),
+        "linear_shift": (k,),
     }  # fmt: skip
     for i, width in enumerate(columns):
         shapes |= {f"block{i}_rows": (kept, width), f"block{i}_squares": (kept,)}
@@ -146,6 +150,7 @@ def _model(header: _Header, arrays: Arrays) -> GainModel:
     wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape or arrays[name].dtype.kind != "f"]
     if wrong or not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"wrong arrays: {wrong}")
+    doubles = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
     single = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     blocks = tuple(
         Block(*(single[f"block{i}_{name}"] for name in ("rows", "centre", "scale", "squares")))
@@ -154,17 +159,16 @@ def _model(header: _Header, arrays: Arrays) -> GainModel:
     card = Card(
         embedder=header.embedder, candidates=header.candidates, date=header.date, rows=header.rows, digest=header.digest
     )
-    calibration = Calibration(
-        np.asarray(arrays["gain_calibration"], np.float64), np.asarray(arrays["success_calibration"], np.float64)
-    )
-    return GainModel(
-        card, blocks, Shape(header.weight, header.width), np.asarray(arrays["means"], np.float64), single["weights"],
-        calibration, single["vectors"], header.unfamiliar,
+    process = Process(
+        Linear(doubles["linear_map"], doubles["linear_shift"]), blocks, Shape(header.weight, header.width),
+        doubles["means"], single["weights"],
     )  # fmt: skip
+    calibration = Calibration(doubles["gain_calibration"], doubles["success_calibration"])
+    return GainModel(card, process, calibration, single["vectors"], header.unfamiliar)
 
 
 def _extra(model: GainModel) -> int:
-    return int(model.blocks[2].rows.shape[1]) if len(model.blocks) > 2 else 0
+    return int(model.process.blocks[2].rows.shape[1]) if len(model.process.blocks) > 2 else 0
 
 
 def _sha256(arrays: Arrays) -> str:

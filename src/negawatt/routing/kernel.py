@@ -49,13 +49,15 @@ class Block:
         return cls(placed, centre, scale, np.einsum("ij,ij->i", placed, placed))
 
     @classmethod
-    def standardised(cls, rows: Numbers) -> Block:
-        """Columns of equal variance; one that never varies counts for nothing."""
+    def standardised(cls, rows: Numbers, loud: Floats | None = None) -> Block:
+        """Columns of equal variance, times *loud*; one that never varies counts for nothing."""
         import numpy as np
 
+        loud = np.ones(rows.shape[1]) if loud is None else loud
         spread = rows.std(axis=0)
         alive = spread > 1e-6 * (1 + np.abs(rows).max(axis=0))
-        scale = np.where(alive, 1 / np.where(alive, spread, 1), 0) / max(1, int(alive.sum())) ** 0.5
+        scale = np.where(alive, loud / np.where(alive, spread, 1), 0)
+        scale /= max(1.0, float((loud[alive] ** 2).sum())) ** 0.5
         return cls.of(rows, rows.mean(axis=0), scale)
 
     @classmethod
