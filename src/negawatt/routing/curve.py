@@ -127,7 +127,7 @@ def length_scores(texts: Sequence[str]) -> Floats:
 
 
 def group_scores(
-    fitted_groups: Sequence[str], gains: Floats, groups: Sequence[str], *, pseudo_counts: float = 10.0
+    fitted_groups: Sequence[str], gains: Floats, groups: Sequence[str], *, pseudo_counts: float = 20.0
 ) -> Floats:
     """Return, for each of *groups*, the mean gain of its group among the fitted ones, shrunk to the mean of all.
 
