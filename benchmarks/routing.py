@@ -32,7 +32,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from _machine import machine
-from routes.cascade import CASCADES, cascade, read_cascade, read_zeroeval
+from routes.cascade import CASCADES, cascade, pool, read_cascade, read_zeroeval
 from routes.pairs import SEED, route
 from routes.speed import measure
 from routes.tables import Table, read_gsm8k, read_mmlu, read_table
@@ -70,6 +70,8 @@ def from_folder(folder: Path, vectors: Path | None, splits: int) -> dict:
         for (cheap, strong), figures in all_of_them:
             show_cascade(f"{' + '.join(cheap)} -> {strong}", figures)
         found["agreement"] = all_of_them[0][1]
+        found["zero_router"] = pool(models)
+        print(f"\nMixing single models at random, USD per 1,000 questions and accuracy: {found['zero_router']}")
         found["agreement_others"] = [
             {"cheap": cheap, "strong_model": strong, **figures} for (cheap, strong), figures in all_of_them[1:]
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -126,6 +128,14 @@ def test_any_text_has_a_prediction(text: str):
     assert np.isfinite(predicted.gains).all()
     assert ((predicted.success >= 0) & (predicted.success <= 1)).all()
     assert len(prompt_features.prompt_features(text)) == len(prompt_features.NAMES)
+
+
+def test_importing_the_room_loads_no_numpy():
+    """The server may import it, and stays light until it routes."""
+    modules = "gain, gain_file, controls, curve, guarantee, answer_checks"
+    code = f"import sys; from negawatt.routing import {modules}; print('numpy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "False"
 
 
 def _changed(**wrong: object) -> dict:

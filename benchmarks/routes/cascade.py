@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from negawatt.errors import InputError
-from negawatt.routing.curve import mixed
+from negawatt.routing.curve import aiq, hull_of, mixed
 from negawatt.statistics import Bootstrap, Interval
 from negawatt.verify.agreement import agree
 from routes.pairs import GUARANTEE_SPLITS, SEED, guarantee, one_guarantee
@@ -20,7 +20,8 @@ from routes.tables import column, outcomes, read_rows
 PRICES = {
     "gpt-4o-mini-2024-07-18": (0.15, 0.6), "claude-3-haiku-20240307": (0.25, 1.25), "gpt-4o-2024-08-06": (2.5, 10.0),
     "claude-3-5-sonnet-20241022": (3.0, 15.0), "Meta-Llama-3.1-8B-Instruct": (0.18, 0.18),
-    "gemma-2-9b-it": (0.3, 0.3), "Meta-Llama-3.1-70B-Instruct": (0.88, 0.88),
+    "gemma-2-9b-it": (0.3, 0.3), "Meta-Llama-3.1-70B-Instruct": (0.88, 0.88), "gpt-3.5-turbo-0125": (0.5, 1.5),
+    "claude-3-5-haiku-20241022": (0.8, 4.0),
 }  # fmt: skip
 CASCADES = (
     (("gpt-4o-mini-2024-07-18", "claude-3-haiku-20240307"), "gpt-4o-2024-08-06"),
@@ -78,6 +79,18 @@ def mixed_at(weak: Answers, strong: Answers, cost: float) -> float | None:
     costs = [float(one.costs.mean()) for one in (weak, strong)]
     reached = mixed(costs, [float(one.correct.mean()) for one in (weak, strong)], cost)
     return None if reached is None else round(reached, 4)
+
+
+def pool(models: dict[str, Answers]) -> dict:
+    """Return the zero router of the models whose prices are known: what mixing them at random reaches, and its area."""
+    priced = {name: one for name, one in models.items() if one.costs is not None}
+    costs = [1000 * float(one.costs.mean()) for one in priced.values()]
+    right = [float(one.correct.mean()) for one in priced.values()]
+    any_right = np.max([one.correct for one in priced.values()], axis=0).mean()
+    return {
+        "models": list(priced), "hull": [[round(value, 4) for value in point] for point in hull_of(costs, right)],
+        "aiq": round(aiq(costs, right), 4), "any_right": round(float(any_right), 4),
+    }  # fmt: skip
 
 
 def shown(interval: Interval) -> dict:

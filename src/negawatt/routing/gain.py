@@ -14,7 +14,7 @@ linear regression on the vector says of each candidate. All that has to be chose
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from negawatt.errors import InputError
@@ -97,13 +97,7 @@ class GainModel:
         rows = _described(texts, vectors, extra)
         targets = np.column_stack([outcomes[:, -1:] - outcomes[:, :-1], outcomes])
         found = Found.of(rows, targets, outcomes.shape[1] - 1, rng)
-        every = np.arange(len(texts))
-        fold = rng.permutation(len(texts)) % _FOLDS
-        held_out = np.empty_like(targets)
-        for one in range(_FOLDS):
-            inside = every[fold != one]
-            part = Process.fit(rows[inside], outcomes[inside], targets[inside], found, _kept(len(inside), rng))
-            held_out[fold == one] = part.ask(rows[every[fold == one]])
+        found, held_out = _cross_fitted(rows, outcomes, targets, found, rng)
         keep = _kept(len(texts), rng)
         near = vectors[keep] @ vectors[keep].T
         np.fill_diagonal(near, -1.0)
@@ -168,6 +162,29 @@ def _described(texts: Sequence[str], vectors: Singles, extra: Floats | None) -> 
     import numpy as np
 
     return Rows(np.array([prompt_features(text) for text in texts], np.float64), vectors, extra)
+
+
+def _cross_fitted(
+    rows: Rows, outcomes: Floats, targets: Floats, found: Found, rng: np.random.Generator
+) -> tuple[Found, Floats]:
+    """Return *found* with the loudness that predicts gains best on rows that were not fitted, and its predictions."""
+    import numpy as np
+
+    n, gains = len(targets), targets.shape[1] - outcomes.shape[1]
+    fold, every = rng.permutation(n) % _FOLDS, np.arange(n)
+    keeps = [_kept(int((fold != one).sum()), rng) for one in range(_FOLDS)]
+    best: tuple[float, Found, Floats] | None = None
+    for loud in process.LOUD:
+        tried, held_out = replace(found, loud=loud), np.empty_like(targets)
+        for one in range(_FOLDS):
+            inside, outside = every[fold != one], every[fold == one]
+            part = Process.fit(rows[inside], outcomes[inside], targets[inside], tried, keeps[one])
+            held_out[outside] = part.ask(rows[outside])
+        error = float(((held_out - targets)[:, :gains] ** 2).sum())
+        if best is None or error < best[0]:
+            best = error, tried, held_out
+    assert best is not None
+    return best[1], best[2]
 
 
 def _kept(n: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -55,7 +55,7 @@ class Block:
 
         loud = np.ones(rows.shape[1]) if loud is None else loud
         spread = rows.std(axis=0)
-        alive = spread > 1e-6 * (1 + np.abs(rows).max(axis=0))
+        alive = (spread > 1e-6 * (1 + np.abs(rows).max(axis=0))) & (loud > 0)
         scale = np.where(alive, loud / np.where(alive, spread, 1), 0)
         scale /= max(1.0, float((loud[alive] ** 2).sum())) ** 0.5
         return cls.of(rows, rows.mean(axis=0), scale)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.floating[Any]]
 
 KEPT_ROWS = 1500
-LOUD = 3.0  # the linear part's columns count so many times as much as each of a prompt's form
+LOUD = (0.0, 1.0, 3.0)  # the linear part's columns may count so many times as much as each of a prompt's form
 _JITTER = 1e-6
 
 
@@ -46,10 +46,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the marginal likelihood says: the kernel's shape, and the noise of each output."""
+    """What the marginal likelihood says: the kernel's shape, and the noise of each output. *loud*: one of `LOUD`."""
 
     shape: Shape
     noises: Floats
+    loud: float = 0.0
 
     @classmethod
     def of(cls, rows: Rows, targets: Floats, deciding: int, rng: np.random.Generator) -> Found:
@@ -81,7 +82,7 @@ class Process:
         linear, left_out = fit_linear(rows.vectors, outcomes)
         columns = rows.columns(left_out)
         loud = np.ones(columns[0].shape[1])
-        loud[-outcomes.shape[1] :] = LOUD
+        loud[-outcomes.shape[1] :] = found.loud
         blocks = (Block.standardised(columns[0], loud), Block.scaled(columns[1]), *map(Block.standardised, columns[2:]))
         kept = tuple(block.subset(keep) for block in blocks)
         means = targets.mean(axis=0)
