@@ -109,8 +109,12 @@ def show_route(name: str, found: dict) -> None:
     print(f"  beats the shuffled control (half sent up) in {found['beats_shuffled']:.0%} of splits; ", end="")
     print(f"P(small is right) is off by {found['calibration_error']:.3f} on the mean of tenths")
     print(f"  of the small answers that it is surest of, one in five, {found['surest_fifth_wrong']:.1%} are wrong")
+    show_guarantees(found)
+
+
+def show_guarantees(found: dict) -> None:
     show_guarantee("guarantee", found["guarantee"])
-    show_guarantee(f"shifted, {found['guarantee_shifted']['shift']}", found["guarantee_shifted"])
+    show_guarantee(f"shifted ({found['guarantee_shifted']['shift']})", found["guarantee_shifted"])
 
 
 def show_guarantee(name: str, found: dict) -> None:
@@ -134,7 +138,7 @@ def show_cascade(name: str, found: dict) -> None:
             print(f"  {figure:20} {value['value']:.4f} [{low}, {high}]")
     for figure in ("mixed_at_equal_cost", "shuffled", "oracle", "accuracy_exact", "escalated_exact"):
         print(f"  {figure:20} {'unknown' if found[figure] is None else found[figure]}")
-    show_guarantee("guarantee", found["guarantee"])
+    show_guarantees(found)
 
 
 def cell(value: float | None) -> str:

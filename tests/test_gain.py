@@ -17,6 +17,7 @@ from negawatt.errors import ConfigError, InputError
 from negawatt.routing import gain_file, process, prompt_features
 from negawatt.routing.curve import curve_of
 from negawatt.routing.gain import Card, GainModel, cross_fitted
+from negawatt.routing.linear import PENALTIES, fit_linear
 
 
 def test_it_finds_where_the_larger_model_is_worth_it():
@@ -108,6 +109,25 @@ def test_of_many_rows_all_are_learned_from_and_some_are_kept(monkeypatch: pytest
     error = np.abs(model.predict(new.texts, new.vectors).gains[:, 0] - 0.6 * hard).mean()
     few = GainModel.fit(world.texts[:100], world.vectors[:100], world.outcomes[:100], seed=0)
     assert error < np.abs(few.predict(new.texts, new.vectors).gains[:, 0] - 0.6 * hard).mean()
+
+
+@pytest.mark.parametrize(("rows", "dimensions"), [(60, 20), (30, 50)])
+def test_the_linear_part_leaves_each_row_out_exactly(rows: int, dimensions: int):
+    """As if it were fitted anew without the row, with its mean and all: to ten digits, tall or wide."""
+    rng = np.random.default_rng(rows)
+    vectors, outcomes = rng.normal(size=(rows, dimensions)), (rng.random((rows, 2)) < 0.5).astype(float)
+    linear, left_out = fit_linear(vectors, outcomes)
+
+    def fitted(keep: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        x, y = vectors[keep] - vectors[keep].mean(axis=0), outcomes[keep] - outcomes[keep].mean(axis=0)
+        map_ = np.linalg.solve(x.T @ x + penalty * np.eye(dimensions), x.T @ y)
+        return map_, outcomes[keep].mean(axis=0) - vectors[keep].mean(axis=0) @ map_
+
+    every = np.arange(rows)
+    (penalty,) = [p for p in PENALTIES if np.allclose(fitted(every, p)[0], linear.map)]
+    for row in every:
+        map_, shift = fitted(every[every != row], penalty)
+        assert vectors[row] @ map_ + shift == pytest.approx(left_out[row], abs=1e-10)
 
 
 def test_cross_fitted_predictions_know_nothing_of_their_own_row():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,10 @@ def cascade(cheap: Sequence[Answers], strong: Answers) -> dict:
     paid = None
     if strong.costs is not None and all(one.costs is not None for one in cheap):
         paid = sum(one.costs for one in cheap) + np.where(accepted, 0.0, strong.costs)
-    runs = [
-        one_guarantee(accepted.astype(float), cheap[0].correct, np.random.default_rng([SEED, 9, i]))
-        for i in range(GUARANTEE_SPLITS)
+    tested = partial(one_guarantee, accepted.astype(float), cheap[0].correct)
+    runs = [tested(np.random.default_rng([SEED, 9, i])) for i in range(GUARANTEE_SPLITS)]
+    swapped = [
+        tested(np.random.default_rng([SEED, 9, i]), right_later=cheap[1].correct) for i in range(GUARANTEE_SPLITS)
     ]
     return {
         "accuracy": shown(boot.mean(right)), "weak": shown(boot.mean(cheap[0].correct)),
@@ -67,6 +69,7 @@ def cascade(cheap: Sequence[Answers], strong: Answers) -> dict:
         "shuffled": round(float(cheap[0].correct.mean() + (1 - accepted.mean()) * gap.mean()), 4),
         "oracle": round(float(np.maximum(cheap[0].correct, strong.correct).mean()), 4),
         "guarantee": guarantee([runs]), "n": n,
+        "guarantee_shifted": {**guarantee([swapped]), "shift": "the second cheap model answers"},
     }  # fmt: skip
 
 

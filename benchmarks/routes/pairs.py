@@ -127,19 +127,24 @@ def calibration_error(predicted: np.ndarray, right: np.ndarray) -> float:
 
 
 def one_guarantee(
-    scores: np.ndarray, right: np.ndarray, rng: np.random.Generator, calibrate: np.ndarray | None = None
-) -> dict:
-    """Calibrate on 500 rows (or half, of fewer), test on the others. *calibrate*: which rows may be calibrated on."""
+    scores: np.ndarray, right: np.ndarray, rng: np.random.Generator, calibrate: np.ndarray | None = None,
+    right_later: np.ndarray | None = None,
+) -> dict:  # fmt: skip
+    """Calibrate on 500 rows (or half, of fewer), test on the others.
+
+    *calibrate*: which rows may be calibrated on. *right_later*: what is right in the test, where the world has changed.
+    """
     allowed = np.arange(len(scores)) if calibrate is None else np.flatnonzero(calibrate)
     drawn = rng.permutation(allowed)[: min(CALIBRATION, len(scores) // 2, len(allowed))]
     tested = np.ones(len(scores), bool) if calibrate is None else ~calibrate
     tested[drawn] = False
     wrong = (right < 0.5).astype(float)
+    later = wrong if right_later is None else (right_later < 0.5).astype(float)
     found = {}
     for delta in DELTAS:
         rule = accept_threshold(scores[drawn], wrong[drawn], delta=delta, alpha=ALPHA)
         accepted = tested & (scores >= rule.threshold) if rule.threshold is not None else np.zeros(len(scores), bool)
-        error = float(wrong[accepted].mean()) if accepted.any() else None
+        error = float(later[accepted].mean()) if accepted.any() else None
         found[delta] = {
             "abstained": rule.threshold is None, "violated": error is not None and error > delta, "error": error,
             "escalated": 1 - float(accepted.sum() / tested.sum()),
