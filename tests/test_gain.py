@@ -158,6 +158,19 @@ def test_importing_the_room_loads_no_numpy():
     assert found.stdout.strip() == "False"
 
 
+def test_worlds_with_a_flat_side_can_be_learned():
+    """A reference that is always right, vectors that are all the same, texts that are all empty, no text at all."""
+    world = known_world()
+    always = np.column_stack([world.outcomes[:, 0], np.ones(400)])
+    predicted = GainModel.fit(world.texts, world.vectors, always, seed=0).predict(world.texts, world.vectors)
+    assert predicted.success[:, 1].min() > 0.9
+    same = np.tile(world.vectors[:1], (400, 1))
+    blind = GainModel.fit([""] * 400, same, world.outcomes, seed=0)
+    gains = blind.predict(["", "x"], same[:2]).gains[:, 0]
+    assert gains == pytest.approx((world.outcomes[:, 1] - world.outcomes[:, 0]).mean(), abs=0.02)
+    assert blind.predict([], same[:0]).success.shape == (0, 2)
+
+
 def _changed(**wrong: object) -> dict:
     world = known_world()
     return {"texts": world.texts, "vectors": world.vectors, "outcomes": world.outcomes, "seed": 0} | wrong

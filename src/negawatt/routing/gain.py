@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from negawatt.errors import InputError
 from negawatt.routing import process
 from negawatt.routing.process import Found, Process, Rows
-from negawatt.routing.prompt_features import prompt_features
+from negawatt.routing.prompt_features import NAMES, prompt_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +161,8 @@ def cross_fitted(
 def _described(texts: Sequence[str], vectors: Singles, extra: Floats | None) -> Rows:
     import numpy as np
 
-    return Rows(np.array([prompt_features(text) for text in texts], np.float64), vectors, extra)
+    features = np.array([prompt_features(text) for text in texts], np.float64).reshape(len(texts), len(NAMES))
+    return Rows(features, vectors, extra)
 
 
 def _cross_fitted(
