@@ -160,7 +160,7 @@ def against(summary: dict[str, Any], table: OutcomeTable, run: Run, options: dic
     names = {case.id: policy_of(case, config, str(path), options["policy"]) for case in table.cases}
     found: list[Held] = []
     for name in sorted(set(names.values())):
-        chooser = Chooser(name, config.policies[name], str(path))
+        chooser = Chooser(name, config, str(path))
         part = table.part(partial(_under, name, names))
         try:
             found.append(_held(part, chooser, run, config.recall.embedder))

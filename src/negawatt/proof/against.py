@@ -6,6 +6,7 @@ the policy would have answered. No further call is made, except by verifiers of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from negawatt.call import Target
+from negawatt.catalogue import Catalogue
 from negawatt.config import Config, load_config
-from negawatt.config_routes import Policy, Quality
+from negawatt.config_routes import Quality
+from negawatt.economics.counting import TokenCounter
 from negawatt.errors import ConfigError
+from negawatt.gateway import open_accounts
 from negawatt.proof.asking import asked_in
 from negawatt.proof.cases import SuiteCase
 from negawatt.proof.outcome_table import OutcomeTable
-from negawatt.routing.matching import Matcher
+from negawatt.routing.costs import Costs
+from negawatt.routing.picking import by_rule, fixed
+from negawatt.routing.policies import Demand, ranked_of
 from negawatt.routing.router import Router
 from negawatt.statistics import least_share, most_share
 
@@ -30,48 +37,43 @@ MET, BELOW, INCONCLUSIVE = 0, 1, 3
 
 
 class Chooser:
-    """Chooses a candidate for each case as the policy would. Raises `ConfigError` for what it cannot follow."""
+    """Chooses a candidate for each case as a gateway would (`negawatt.routing.picking`).
 
-    def __init__(self, name: str, policy: Policy, source: str) -> None:
+    Raises `ConfigError` for what it cannot follow.
+    """
+
+    def __init__(self, name: str, config: Config, source: str) -> None:
+        policy = config.policies[name]
+        where = f"{source}: policies.{name}"
+        known, costs = Catalogue(config), Costs(open_accounts(config), TokenCounter())
+        at = time.time()
         self.name = name
         self.policy = policy
         self.source = source
-        self.names = [one.model if one.effort is None else f"{one.model} at {one.effort}" for one in policy.candidates]
-        where = f"{source}: policies.{name}"
+        self._ranked = ranked_of(
+            name, policy,
+            # Nobody is asked: a candidate that this machine cannot reach is one all the same.
+            lambda model: known.targets(model) or (Target("nobody", model, model),),
+            lambda choices, by: costs.ordered(choices, by, at=at).choices,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.names = [choice.name for choice in self._ranked.rising]
         self.router = Router.load(Path(policy.router), f"{where}.router") if policy.router is not None else None
-        self._rules = [(Matcher(rule.when, f"{where}.rules[{i}].when"), rule) for i, rule in enumerate(policy.rules)]
 
     @property
     def reference(self) -> int:
-        """The place of the strongest: of the highest tier, else the last."""
-        tiers = [i + 1 if one.tier is None else one.tier for i, one in enumerate(self.policy.candidates)]
-        return max(range(len(tiers)), key=lambda i: (tiers[i], i))
+        """The place of the strongest."""
+        return len(self.names) - 1
 
     def choose(self, case: SuiteCase, vector: NDArray[np.float32] | None) -> int:
-        """Return the place of the candidate that would be asked."""
+        """Return the place, among *names*, of the candidate that would be asked."""
+        ranked, asked = self._ranked, asked_in(case)
+        demand = Demand(self.policy.quality, None, 0)
         if self.policy.how == "learned" and self.router is not None and vector is not None:
-            chosen = self.router.choose(asked_in(case).ask, vector, self.policy.quality)
-            return self.names.index(chosen.name)
-        if self.policy.how == "rule":
-            asked = asked_in(case)
-            for matcher, rule in self._rules:
-                if matcher.matches(asked):
-                    return self._place(rule.model, rule.effort)
-            return self.reference if self.policy.model is None else self._place(self.policy.model, self.policy.effort)
-        if self.policy.model is not None:
-            return self._place(self.policy.model, self.policy.effort)
-        target = self.policy.quality
-        for i, one in enumerate(self.policy.candidates):
-            enough = target is None or target.success is None
-            if enough or (one.success is not None and one.success.low >= (target.success or 0)):  # type: ignore[union-attr]
-                return i
-        return self.reference
-
-    def _place(self, model: str, effort: str | None) -> int:
-        found = [i for i, one in enumerate(self.policy.candidates) if (one.model, one.effort) == (model, effort)]
-        if not found:
-            raise ConfigError(f"policies.{self.name}.model: {model!r} is no candidate of it", param="model")
-        return found[0]
+            return self.names.index(self.router.choose(asked.ask, vector, self.policy.quality).name)
+        pick = by_rule(ranked, demand, ranked.choices, asked) if self.policy.how == "rule" else fixed(
+            ranked, demand, ranked.choices
+        )  # fmt: skip
+        return self.names.index(pick.choice.name)
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

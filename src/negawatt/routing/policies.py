@@ -75,7 +75,7 @@ class Policies:
         self, policies: Mapping[str, Policy], classes: Mapping[str, RequestClass], targets: Targets, order: Order
     ) -> None:
         self._classes = classes
-        self._ranked = {name: _ranked(name, policy, targets, order) for name, policy in policies.items()}
+        self._ranked = {name: ranked_of(name, policy, targets, order) for name, policy in policies.items()}
         self._patterns = [(p, name) for name, policy in policies.items() for p in policy.replaces]
 
     def __iter__(self) -> Iterator[Ranked]:
@@ -136,7 +136,8 @@ class Policies:
         return Demand(quality, risk, least_tier(ranked.settings, risk), sure=wanted is not None)
 
 
-def _ranked(name: str, policy: Policy, targets: Targets, order: Order) -> Ranked:
+def ranked_of(name: str, policy: Policy, targets: Targets, order: Order) -> Ranked:
+    """Return *policy* with its candidates in order. Raises `ConfigError` for one that leads nowhere."""
     where = f"policies.{name}"
     unsorted = [_choice(one, i, where, targets) for i, one in enumerate(policy.candidates)]
     sorted_ = order(unsorted, policy.order)
