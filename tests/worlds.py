@@ -249,11 +249,12 @@ def configured(**tables: Any) -> Config:
 @asynccontextmanager
 async def world(
     provider: Fake | None = None, *, environ: dict[str, str] | None = None, seed: int = 0, embedder: Any = None,
+    kept: Any = None,
     **tables: Any,
 ):  # fmt: skip
-    """Open a `World` with the configuration *tables*, on a virtual loop."""
+    """Open a `World` with the configuration *tables*, on a virtual loop. *kept*: a ledger to use, which stays open."""
     provider = provider or Fake()
-    ledger = MemoryLedger()
+    ledger = MemoryLedger() if kept is None else kept
     config = configured(**tables)
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)

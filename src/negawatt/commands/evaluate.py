@@ -48,10 +48,16 @@ _FILE = click.Path(path_type=Path)
 @click.option("--policy", metavar="NAME", help="Which policy of ROUTING.toml; default: the one of each case's class.")
 @click.option("--outcomes", type=_FILE, metavar="FILE.csv",
               help="Instead of a SUITE, with --router: a table of outcomes that you have.")  # fmt: skip
+@click.option("--verdicts", metavar="POLICY",
+              help="Instead of a SUITE, with --router: what a cascade's verifiers said in the ledger.")  # fmt: skip
+@click.option("-c", "--config", "config_path", type=_FILE, metavar="FILE",
+              help="Of --verdicts: the gateway's configuration, with its ledger.")  # fmt: skip
 @click.option("--prompt", metavar="COLUMN", default="prompt", show_default=True, help="Of that table: the question.")
 @click.option("--models", metavar="A=COLUMN,B=COLUMN",
               help="Of that table: candidates, cheapest first, the reference last.")  # fmt: skip
-@click.option("--success", type=click.FloatRange(0, 1), help="Of that table: the target, a share of right answers.")
+@click.option(
+    "--success", type=click.FloatRange(0, 1), help="Of --outcomes and --verdicts: the target, a share of right answers."
+)
 @json_option
 def evaluate(suite: Path | None, sample: bool, as_json: bool, **options: Any) -> None:
     """Ask candidate models the same cases, judge their answers, and say which is the smallest that is good enough.
@@ -77,10 +83,11 @@ def evaluate(suite: Path | None, sample: bool, as_json: bool, **options: Any) ->
 
     if sum(options[name] is not None for name in ("router", "cascade", "scorer")) > 1:
         raise click.UsageError("give --router, --cascade or --scorer, one at a time")
-    if options["outcomes"] is not None:
-        if suite is not None or sample:
-            raise click.UsageError("--outcomes stands in place of a SUITE")
-        raise SystemExit(evaluate_routing.from_outcomes(options, as_json))
+    for name, fit in (("outcomes", evaluate_routing.from_outcomes), ("verdicts", evaluate_routing.from_verdicts)):
+        if options[name] is not None:
+            if suite is not None or sample:
+                raise click.UsageError(f"--{name} stands in place of a SUITE")
+            raise SystemExit(fit(options, as_json))
     if (suite is None) != sample:
         raise click.UsageError("give a SUITE, or --sample")
     path = SAMPLES / "evaluation.toml" if suite is None else suite

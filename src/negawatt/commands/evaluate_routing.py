@@ -67,10 +67,7 @@ def _keep(fitted: Fitted, path: Path) -> None:
 
 def from_outcomes(options: dict[str, Any], as_json: bool) -> int:
     """Fit a router on a table of outcomes; return the exit code."""
-    from rich.console import Console
-
     from negawatt.commands.options import load
-    from negawatt.proof.evaluation_report import curve_report, json_report
     from negawatt.proof.router_fit import read_outcomes
 
     if options["router"] is None or not options["models"] or options["success"] is None:
@@ -80,8 +77,31 @@ def from_outcomes(options: dict[str, Any], as_json: bool) -> int:
     if len(models) < 2 or not all(models):
         raise click.BadParameter("expected two candidates or more, each with its column", param_hint="--models")
     rows = read_outcomes(options["outcomes"], options["prompt"], models)
-    fitted = _fit(rows, load(None).recall.embedder, Quality(success=options["success"]), 1, str(options["outcomes"]))
-    summary: dict[str, Any] = {"first_line": "Outcomes as the table has them: nothing was asked, no cost is known."}
+    first_line = "Outcomes as the table has them: nothing was asked, no cost is known."
+    return _from_rows(rows, load(None).recall.embedder, options, as_json, first_line)
+
+
+def from_verdicts(options: dict[str, Any], as_json: bool) -> int:
+    """Fit a router on what a cascade's verifiers said in the ledger; return the exit code."""
+    from negawatt.commands.options import ledger_file, load
+    from negawatt.proof.ledger_verdicts import verdicts_in
+
+    if options["router"] is None or options["success"] is None:
+        raise click.UsageError("--verdicts needs --router FILE.npz and --success SHARE")
+    config = load(options["config_path"])
+    rows = verdicts_in(ledger_file(None, config), config, options["verdicts"])
+    first_line = "The verifiers' words, as the ledger has them: accepted counts as right, and so does the reference."
+    return _from_rows(rows, config.recall.embedder, options, as_json, first_line)
+
+
+def _from_rows(rows: Learnable, embedder: str, options: dict[str, Any], as_json: bool, first_line: str) -> int:
+    """Fit a router on *rows*, say what it is worth, keep it if it may be used, and return the exit code."""
+    from rich.console import Console
+
+    from negawatt.proof.evaluation_report import curve_report, json_report
+
+    fitted = _fit(rows, embedder, Quality(success=options["success"]), 1, rows.source)
+    summary: dict[str, Any] = {"first_line": first_line}
     _add(summary, fitted)
     Console(stderr=as_json).print(curve_report(summary))
     if fitted.enabled:

@@ -26,7 +26,7 @@ from negawatt.proof.cases import SuiteCase
 from negawatt.proof.outcome_table import OutcomeTable
 from negawatt.routing.costs import Costs
 from negawatt.routing.picking import by_rule, fixed
-from negawatt.routing.policies import Demand, ranked_of
+from negawatt.routing.policies import Demand, Ranked, ranked_of
 from negawatt.routing.router import Router
 from negawatt.statistics import least_share, most_share
 
@@ -45,17 +45,10 @@ class Chooser:
     def __init__(self, name: str, config: Config, source: str) -> None:
         policy = config.policies[name]
         where = f"{source}: policies.{name}"
-        known, costs = Catalogue(config), Costs(open_accounts(config), TokenCounter())
-        at = time.time()
         self.name = name
         self.policy = policy
         self.source = source
-        self._ranked = ranked_of(
-            name, policy,
-            # Nobody is asked: a candidate that this machine cannot reach is one all the same.
-            lambda model: known.targets(model) or (Target("nobody", model, model),),
-            lambda choices, by: costs.ordered(choices, by, at=at).choices,  # type: ignore[arg-type]
-        )  # fmt: skip
+        self._ranked = ranked_in(config, name)
         self.names = [choice.name for choice in self._ranked.rising]
         self.router = Router.load(Path(policy.router), f"{where}.router") if policy.router is not None else None
 
@@ -74,6 +67,17 @@ class Chooser:
             ranked, demand, ranked.choices
         )  # fmt: skip
         return self.names.index(pick.choice.name)
+
+
+def ranked_in(config: Config, name: str) -> Ranked:
+    """Return the policy *name* with its candidates in order, by today's prices. Raises `ConfigError`."""
+    known, costs, at = Catalogue(config), Costs(open_accounts(config), TokenCounter()), time.time()
+    return ranked_of(
+        name, config.policies[name],
+        # Nobody is asked: a candidate that this machine cannot reach is one all the same.
+        lambda model: known.targets(model) or (Target("nobody", model, model),),
+        lambda choices, by: costs.ordered(choices, by, at=at).choices,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
