@@ -141,7 +141,7 @@ class Detail(msgspec.Struct, frozen=True):
 
     age_s: float | None = None  # of the answer that was given
     risk: float | None = None  # of its being wrong, as the acceptance rule saw it
-    tier: str | None = None
+    tier: str | int | None = None  # of a cache what its answer comes from; of a candidate a number
 
 
 class Decided(msgspec.Struct, frozen=True):
