@@ -170,12 +170,13 @@ def arms_table(summary: Figures) -> tuple[list[Cell], list[list[Cell]]]:
     return head, rows
 
 
-def lever_rows(lever: Figures) -> list[tuple[str, str, str]]:
-    """Return what a lever saved: (what, how much, its interval or remark), savings as positive amounts."""
+def lever_rows(name: str, lever: Figures) -> list[tuple[str, str, str]]:
+    """Return what the lever *name* saved: (what, how much, its interval or remark), savings as positive amounts."""
     share = lever["hit_rate"]
-    rows = [("hits", formats.count(lever["hits"]), _of_calls(share) if share["mean"] is not None else "")]
-    for key, name, form in _FORMS:
-        rows.append((name, form(lever[key]["mean"]), _bounds(lever[key], form)))
+    hits = "calls" if name == "route" else "hits"  # what it does is no answer of its own
+    rows = [(hits, formats.count(lever["hits"]), _of_calls(share) if share["mean"] is not None else "")]
+    for key, what, form in _FORMS:
+        rows.append((what, form(lever[key]["mean"]), _bounds(lever[key], form)))
         if key == "cost_usd" and lever["cost_pct"]["mean"] is not None:
             share = lever["cost_pct"]
             rows.append(("share of all cost", f"{_share(share['mean'])} %", _bounds(share, _share)))

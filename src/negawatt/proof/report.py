@@ -71,8 +71,8 @@ def html_report(summary: Figures, series: Series) -> str:
         pictures=[picture for picture in pictures if picture is not None],
         arms_head=head,
         arms_rows=rows,
-        levers={name: page.lever_rows(lever) for name, lever in summary["levers"].items()},
-        shadow={name: page.lever_rows(lever) for name, lever in (summary.get("shadow_levers") or {}).items()},
+        levers={name: page.lever_rows(name, lever) for name, lever in summary["levers"].items()},
+        shadow={name: page.lever_rows(name, lever) for name, lever in (summary.get("shadow_levers") or {}).items()},
         tables=tables,
         notes={"caches": cache_page.caches_note(summary), "learned": cache_page.learned_note(summary)},
         holdout=None if summary.get("holdout") is None else holdout_line(summary["holdout"]),
@@ -199,7 +199,7 @@ def _levers(levers: Figures) -> Table:
     table.add_column("saved", justify="right")
     table.add_column("95 % interval", overflow="fold")
     for name, lever in levers.items():
-        rows = page.lever_rows(lever)
+        rows = page.lever_rows(name, lever)
         for i, (what, amount, bounds) in enumerate(rows):
             cells = ("" if i else name, what, amount, bounds)
             table.add_row(*map(Text, cells), end_section=i + 1 == len(rows))

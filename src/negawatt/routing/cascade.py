@@ -88,7 +88,9 @@ class Cascade:
         """Return the answer. The last of *choices* is the reference. Raises `NegawattError`, of the reference only."""
         *small, reference = choices
         if call.shadow:
-            call.note(NAME, "cascade", f"would ask {', '.join(one.name for one in choices)} in turn")
+            bars = {one.name: self._tools.gate.bar(one.name).reason for one in small}
+            would = f"would ask {', '.join(one.name for one in choices)} in turn"
+            call.note(NAME, "cascade", would, detail={"expected": bars})
             return await forward(call)
         guess: str | None = None
         for choice in small:
