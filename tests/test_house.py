@@ -46,7 +46,7 @@ ROOMS = {
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
 TOP = {
     "gateway", "assembly", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server",
-    "serving", "cli", "registry", "catalogue",
+    "serving", "cli", "registry", "catalogue", "choosing",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}
