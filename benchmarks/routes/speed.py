@@ -12,14 +12,14 @@ from negawatt.embedders.opening import open_embedder
 from negawatt.routing.gain import GainModel
 from routes.tables import Table
 
-SHORT = (20, 80)  # characters
+SHORT = (4, 12)  # words
 _WARM, _TIMED = 30, 400
 
 
 def measure(table: Table, labels: int) -> dict:
     """Return what a decision takes, from a text to a choice.
 
-    ``decision_ms`` for short prompts (first lines of 20 to 80 characters) with their embedding,
+    ``decision_ms`` for short prompts (first lines of 4 to 12 words) with their embedding,
     ``decision_without_embedding_ms`` for the same prompts whose vectors are there, ``requests_per_s`` for whole prompts
     as they come, with embedding. ``_cpu`` is CPU time, which other work on the machine disturbs less.
     """
@@ -29,7 +29,7 @@ def measure(table: Table, labels: int) -> dict:
     model = GainModel.fit([table.texts[i] for i in fit], table.vectors[fit], outcomes[fit], seed=0)
     threshold = float(np.median(outcomes[fit, 1] - outcomes[fit, 0]))
     first_lines = dict.fromkeys(table.texts[i].split("\n", 1)[0] for i in rest)
-    short = [line for line in first_lines if SHORT[0] <= len(line) <= SHORT[1]][: _WARM + _TIMED]
+    short = [line for line in first_lines if SHORT[0] <= len(line.split()) <= SHORT[1]][: _WARM + _TIMED]
     embedder = open_embedder("default:", "embedder", threads=False)
     vectors: dict[str, np.ndarray] = {}
 
