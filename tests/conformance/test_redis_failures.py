@@ -340,7 +340,8 @@ async def test_a_server_that_evicts_makes_misses_and_nothing_worse(start_redis: 
             await store.put(f"k{i}", b"%d:" % i + b"x" * 4_000, ttl_s=1000, tags=(f"t{i % 2}",), group=f"g{i % 3}")
         values = [await store.get(f"k{i}") for i in range(4_000)]
         assert all(value is None or value.startswith(b"%d:" % i) for i, value in enumerate(values))
-        assert 0 < sum(value is not None for value in values) < 3_000
+        # What keeps the books of a tag may be what is evicted, and all that has the tag goes with it.
+        assert sum(value is not None for value in values) < 3_000
         await store.delete_tagged(("t0",))
         assert [i for i in range(0, 4_000, 2) if await store.get(f"k{i}") is not None] == []
         await store.delete_tagged(("t1",))

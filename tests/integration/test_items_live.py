@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from speaking import Speaker
-from world import Gateway, Json
+from world import Gateway, Json, until
 
 MODEL = "all-1"
 RERANKER = "all-bge-reranker-v2-m3"
@@ -138,7 +138,12 @@ def test_items_are_there_after_a_restart(
     gateway: Gateway, speaker: Speaker, folder: Path, task: str, tmp_path: Path
 ) -> None:
     """They lie in the store, whole: another gateway over the same file answers from them."""
-    embed(gateway, task, ["kept one", "kept two"])
+
+    def kept() -> bool:  # beside the answer, a moment later
+        embed(gateway, task, ["kept one", "kept two"])
+        return any(row["cache"] == "exact" for row in gateway.rows(task))
+
+    until(kept)
     (tmp_path / "prices.toml").write_text((folder / "prices.toml").read_text(encoding="utf-8"), encoding="utf-8")
     for name in ("cache.sqlite", "cache.sqlite-wal", "cache.sqlite-shm"):
         if (folder / name).exists():

@@ -129,6 +129,7 @@ def test_anthropics_sdk_is_answered_in_its_own_protocol(taught: Told, task: str,
                 got.append(events.get_final_message())
         else:
             got.append(sdk.messages.create(**fields))
+        gateway.settled_rows(task, len(got))  # by then it has been learned from
     assert {one.content[0].text for one in got} == {TOPICS[topic]}
     rows = gateway.settled_rows(task, len(forms))
     assert rows[0]["cache"] == "miss", "what was learned from Chat Completions is not given in Messages"
