@@ -44,7 +44,7 @@ QUESTIONS = Path("gsm8k") / "test.jsonl.gz"
 CONTAMINATED = Path("routellm") / "gsm8k_contaminated_prompts.jsonl.gz"
 OUTCOMES = Path("zeroeval-gsm") / "gsm_outcomes.csv.gz"
 ASKED = Path("zeroeval-gsm") / "gsm_questions.jsonl.gz"
-PARTS = {"learn": 500, "calibrate": 400, "try": None}  # questions
+PARTS = {"learn": 400, "calibrate": 500, "try": None}  # questions
 AGREEING = (
     ("gpt-4o-mini-2024-07-18", "openai"), ("claude-3-haiku-20240307", "anthropic"), ("gpt-4o-2024-08-06", "openai")
 )  # fmt: skip
