@@ -26,9 +26,10 @@ ROOMS = {
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
     "layers": {"recall", "stores"},
+    "shape": {"economics", "wire", "embedders", "recall"},
     "routing": {"economics", "wire", "embedders", "recall", "verify"},
-    "levers": {"economics", "ledger", "wire", "stores", "embedders", "indexes", "recall", "routing", "verify"},
-    "proof": {"wire", "economics", "ledger", "providers", "embedders", "recall", "routing", "verify"},
+    "levers": {"economics", "ledger", "wire", "stores", "embedders", "indexes", "recall", "routing", "shape", "verify"},
+    "proof": {"wire", "economics", "ledger", "providers", "embedders", "recall", "routing", "shape", "verify"},
     "commands": {
         "wire",
         "economics",
@@ -40,6 +41,7 @@ ROOMS = {
         "indexes",
         "recall",
         "routing",
+        "shape",
         "verify",
     },
 }
