@@ -38,9 +38,9 @@ def asked(query: str) -> frozenset[str]:
     return frozenset(stem(word) for word in _words(query) if word not in _SAYS_NOTHING)
 
 
-def identifier_terms(name: str) -> list[str]:
-    """Return the words of a name in code: ``getUserDetails`` and ``get_user_details`` have the same three."""
-    return [stem(part.casefold()) for word in _WORD.findall(name) for part in _CAMEL.findall(word)]
+def spelled_out(text: str) -> str:
+    """Return *text* with the words of names in code apart: ``getUserDetails`` becomes three."""
+    return " ".join(part for word in _WORD.findall(text) for part in _CAMEL.findall(word) or [word])
 
 
 def nearest(word: str, vocabulary: Collection[str]) -> str | None:
