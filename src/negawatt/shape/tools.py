@@ -1,9 +1,12 @@
 """Tool lists shortened: the tools that a conversation may call next stay, those that it surely does not need go.
 
-A tool's score is the BM25 of its name, description and parameters for what the user asks, and for the last answers of
-tools. Tools that were called before, that the choice names, or that the system prompt or a message names, stay.
-How far below the best score a tool may lie is read off recorded calls for a recall target (`fit_tools`); without
-them, or where too little is asked to tell, no tool goes.
+A tool's score has two parts: the BM25 of its name, description and parameters for what the user asks and what tools
+answered last, as a share of the best; and how often recorded conversations called it next, after the tool called last.
+Tools that were called before, that the choice names, or that a message names by an unmistakable name, stay. How far
+below the best score a tool may lie is read off recorded calls for a recall target (`fit_tools`); without them no tool
+goes.
+
+A list that changes within a conversation costs the provider's prefix cache: what is saved must outweigh that.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,25 +23,31 @@ from negawatt.shape.scores import bm25
 from negawatt.shape.terms import asked, nearest, spelled_out, terms
 
 LEAST_TOOLS = 5  # of fewer, too little would be saved
-_LEAST_KNOWN = 0.25
 _RESULTS = 0.5  # what tools answered says less about the next call than what the user asks
 _SIMILARITY = 0.5
+_PRIOR = 20  # calls that count as much as what was seen after the same tool
+
+Json = Mapping[str, Any]
 
 
 class Need(msgspec.Struct, frozen=True):
     """A recorded call: which tools there were, what stood before it, and the tools that were really *called* next."""
 
-    tools: Sequence[Mapping[str, Any]]
-    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Json]
+    messages: Sequence[Json]
     called: frozenset[str]
 
 
 class ToolCalibration(msgspec.Struct, frozen=True):
-    """How large a gap *n* recorded calls needed, the *largest* first, and where they come from."""
+    """How large a gap *n* recorded calls needed, the *largest* first, and where they come from.
+
+    *after*: how often each tool was called next, by the tool called last; after "" when none was.
+    """
 
     largest: tuple[float, ...]
     n: int
     source: str
+    after: Mapping[str, Mapping[str, int]] = {}
 
     def gap(self, recall: float) -> float | None:
         """Return the gap that keeps the tools called next with the chance *recall*; None when too few calls tell."""
@@ -54,14 +63,14 @@ class ToolCalibration(msgspec.Struct, frozen=True):
 class Pruned(msgspec.Struct, frozen=True):
     """The tools that stay, in their order, and the names of those *left_out*; or why all stay."""
 
-    tools: tuple[Mapping[str, Any], ...]
+    tools: tuple[Json, ...]
     left_out: tuple[str, ...] = ()
     abstained: str | None = None
 
 
 def prune(
-    tools: Sequence[Mapping[str, Any]],
-    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Json],
+    messages: Sequence[Json],
     *,
     calibration: ToolCalibration | None,
     recall: float = 0.99,
@@ -73,34 +82,44 @@ def prune(
     *similarities*: cosines of each tool's vector with the query's, where an embedder is at hand.
     """
     reason = _why_all(tools, calibration, tool_choice)
-    gap = None if calibration is None else calibration.gap(recall)
-    if reason is None and gap is None:
-        reason = "too few recorded calls for this recall"
-    gaps = gaps_of(tools, messages, similarities) if reason is None else None
-    if reason is None and gaps is None:
-        reason = "too little of what is asked stands in the tools"
-    if reason is not None or gaps is None or gap is None:
+    if reason is not None or calibration is None:
         return Pruned(tuple(tools), abstained=reason)
-    held = _held(tools, messages, tool_choice)
+    gap = calibration.gap(recall)
+    if gap is None:
+        return Pruned(tuple(tools), abstained="too few recorded calls for this recall")
+    gaps = gaps_of(tools, messages, calibration.after, similarities)
+    if gaps is None:
+        return Pruned(tuple(tools), abstained="nothing tells the tools apart")
+    held = held_tools(tools, messages, tool_choice)
     keeps = [need <= gap or name_of(tool) in held for tool, need in zip(tools, gaps, strict=True)]
     left_out = tuple(name_of(tool) for tool, stays in zip(tools, keeps, strict=True) if not stays)
     return Pruned(tuple(tool for tool, stays in zip(tools, keeps, strict=True) if stays), left_out)
 
 
-def fit_tools(needs: Iterable[Need], source: str) -> ToolCalibration:
-    """Return how large a gap *needs* had. Calls of tools that stay anyway need none. Raises ValueError without any."""
-    found = sorted((_needed(need) for need in needs), reverse=True)
+def fit_tools(needs: Sequence[Need], source: str) -> ToolCalibration:
+    """Return what *needs* say about which tools are called next. Raises ValueError without any.
+
+    Habits are counted on every second of them and gaps measured on the others, so that no call is its own witness.
+    Calls of tools that stay anyway need no gap.
+    """
+    after: dict[str, dict[str, int]] = {}
+    for need in needs[::2]:
+        row = after.setdefault(_last_called(need.messages), {})
+        for name in need.called:
+            row[name] = row.get(name, 0) + 1
+    found = sorted((_needed(need, after) for need in needs[1::2]), reverse=True)
     if not found:
-        raise ValueError("expected at least one recorded call")
-    return ToolCalibration(tuple(found), len(found), source)
+        raise ValueError("expected at least two recorded calls")
+    return ToolCalibration(tuple(found), len(found), source, after)
 
 
 def gaps_of(
-    tools: Sequence[Mapping[str, Any]],
-    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Json],
+    messages: Sequence[Json],
+    after: Mapping[str, Mapping[str, int]],
     similarities: Sequence[float] | None = None,
 ) -> list[float] | None:
-    """Return how far below the best score each tool lies, as a share of it; None where the scores say nothing."""
+    """Return how far below the best score each tool lies; None where the scores say nothing."""
     said = [terms(spelled_out(_text(tool))) for tool in tools]
     counts, lengths = [Counter(words) for words in said], [len(words) for words in said]
     vocabulary = frozenset[str]().union(*counts)
@@ -108,21 +127,40 @@ def gaps_of(
     wanted = frozenset(
         found for word in query if (found := word if word in vocabulary else nearest(word, vocabulary)) is not None
     )
-    if not query or len(wanted) < _LEAST_KNOWN * min(len(query), 8):
-        return None
-    scores = bm25(counts, lengths, wanted)
+    words = bm25(counts, lengths, wanted)
     results = bm25(counts, lengths, asked(spelled_out(_results(messages))) & vocabulary)
-    scores = [one + _RESULTS * other for one, other in zip(scores, results, strict=True)]
+    scores = [one + _RESULTS * other for one, other in zip(words, results, strict=True)]
     best = max(scores)
-    if best <= 0:
+    habits = _habits([name_of(tool) for tool in tools], after, _last_called(messages))
+    if best <= 0 and not any(habits):
         return None
+    scores = [one / (best or 1.0) + habit for one, habit in zip(scores, habits, strict=True)]
     if similarities is not None:
-        scores = [one + _SIMILARITY * best * max(0.0, like) for one, like in zip(scores, similarities, strict=True)]
-        best = max(scores)
-    return [1 - one / best for one in scores]
+        scores = [one + _SIMILARITY * max(0.0, like) for one, like in zip(scores, similarities, strict=True)]
+    return [max(scores) - one for one in scores]
 
 
-def without_duplicates(tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _habits(names: Sequence[str], after: Mapping[str, Mapping[str, int]], last: str) -> list[float]:
+    """Return how often each tool was called next, as log odds against one call in a thousand, scaled to 0..1.
+
+    What followed the tool called last counts with its number of calls, what is called in general with 20.
+    """
+    general: Counter[str] = Counter()
+    for row in after.values():
+        general.update(row)
+    calls = general.total()
+    if not calls:
+        return [0.0] * len(names)
+    row = after.get(last, {})
+    seen = sum(row.values())
+    found = []
+    for name in names:
+        share = (row.get(name, 0) + _PRIOR * general[name] / calls) / (seen + _PRIOR)
+        found.append(max(0.0, math.log(max(share, 1e-3) / 1e-3) / math.log(1e3)))
+    return found
+
+
+def without_duplicates(tools: Sequence[Json]) -> list[Json]:
     """Return *tools* without those that are the same as one before, whatever the order of their keys.
 
     Two tools of one name with different schemas both stay: which one counts is the provider's to say.
@@ -137,14 +175,14 @@ def without_duplicates(tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, 
     return found
 
 
-def name_of(tool: Mapping[str, Any]) -> str:
+def name_of(tool: Json) -> str:
     """Return the name of *tool*, in the shape of any of the three protocols; empty for one that has none."""
     function = tool.get("function")
     named = function.get("name") if isinstance(function, Mapping) else tool.get("name")
     return named if isinstance(named, str) else ""
 
 
-def _why_all(tools: Sequence[Mapping[str, Any]], calibration: ToolCalibration | None, choice: object) -> str | None:
+def _why_all(tools: Sequence[Json], calibration: ToolCalibration | None, choice: object) -> str | None:
     if len(tools) < LEAST_TOOLS:
         return "there are too few tools"
     if not all(name_of(tool) for tool in tools):
@@ -154,24 +192,46 @@ def _why_all(tools: Sequence[Mapping[str, Any]], calibration: ToolCalibration | 
     return "the request forbids calls" if choice == "none" else None
 
 
-def _needed(need: Need) -> float:
+def _needed(need: Need, after: Mapping[str, Mapping[str, int]]) -> float:
     """Return the gap with which every tool that was called next stays."""
-    gaps = gaps_of(need.tools, need.messages)
+    gaps = gaps_of(need.tools, need.messages, after)
     if gaps is None:
         return 0.0  # all tools stay
-    held = _held(need.tools, need.messages, None)
+    held = held_tools(need.tools, need.messages, None)
     named = {name_of(tool): gap for tool, gap in zip(need.tools, gaps, strict=True)}
     return max((named.get(name, math.inf) for name in need.called - held), default=0.0)
 
 
-def _held(tools: Sequence[Mapping[str, Any]], messages: Sequence[Mapping[str, Any]], choice: object) -> set[str]:
+def held_tools(tools: Sequence[Json], messages: Sequence[Json], choice: object) -> set[str]:
     """Return the names of the tools that stay whatever their score."""
     names = {name_of(tool) for tool in tools}
-    text = json.dumps([messages, choice], default=str, ensure_ascii=False)
-    return {name for name in names if name in text}
+    text = json.dumps([_said(message) for message in messages], ensure_ascii=False)
+    # A name such as "think" is a word of everybody's; "get_user" or "getUser" is not.
+    plain = {name for name in names if name.isalpha() and (name.islower() or name.istitle())}
+    chosen = json.dumps(choice, default=str, ensure_ascii=False)
+    called = {name for message in messages for name in _called(message)}
+    return {name for name in names if name in called or f'"{name}"' in chosen or (name not in plain and name in text)}
 
 
-def _text(tool: Mapping[str, Any]) -> str:
+def _called(message: Json) -> list[str]:
+    """Return the names of the tools that *message* calls, in any of the three protocols."""
+    calls = [one for one in message.get("tool_calls") or () if isinstance(one, Mapping)]
+    found = [name_of(call) for call in calls]
+    content = message.get("content")
+    parts = [message, *(content if isinstance(content, list) else [])]
+    found += [
+        str(part.get("name") or "")
+        for part in parts
+        if isinstance(part, Mapping) and part.get("type") in ("tool_use", "function_call")
+    ]
+    return [name for name in found if name]
+
+
+def _last_called(messages: Sequence[Json]) -> str:
+    return next((names[-1] for message in reversed(messages) if (names := _called(message))), "")
+
+
+def _text(tool: Json) -> str:
     """Return what *tool* says about itself: each string in it, and the names of its parameters."""
     parts: list[str] = []
 
@@ -193,13 +253,13 @@ def _text(tool: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _users(messages: Sequence[Mapping[str, Any]]) -> str:
+def _users(messages: Sequence[Json]) -> str:
     """Return what the user said last, and before it as far as it is short of words."""
     texts = [_said(one) for one in messages if one.get("role") == "user" and _said(one).strip()]
     return " ".join(texts[-3:])
 
 
-def _results(messages: Sequence[Mapping[str, Any]]) -> str:
+def _results(messages: Sequence[Json]) -> str:
     """Return what tools answered since the model last spoke to the user, shortened."""
     found: list[str] = []
     for message in reversed(messages):
@@ -210,7 +270,7 @@ def _results(messages: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(found)
 
 
-def _said(message: Mapping[str, Any]) -> str:
+def _said(message: Json) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
