@@ -28,7 +28,8 @@ _MOST_TRIED = 8  # earlier places of a sentence
 _BOILERPLATE = re.compile(
     r"all rights reserved|copyright (?:©|\(c\)|\d{4})|©\s*\d{4}|cookie (?:policy|settings)|we use cookies"
     r"|privacy policy|accept all cookies|terms (?:of use|of service|and conditions)|unsubscribe"
-    r"|view (?:this email )?in your browser|skip to (?:main )?content|sign up for our newsletter|follow us on|share on (?:facebook|twitter|linkedin)"
+    r"|view (?:this email )?in your browser|skip to (?:main )?content"
+    r"|sign up for our newsletter|follow us on|share on (?:facebook|twitter|linkedin)"
     r"|this e-?mail (?:and any attachments )?(?:is|are|may be) (?:confidential|intended)|sent from my \w+"
     r"|if you are not the intended recipient",
     re.IGNORECASE,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -19,7 +20,7 @@ from negawatt.shape.terms import asked, nearest, terms
 
 K1, B = 1.2, 0.75
 NEIGHBOUR = 0.4
-PASSAGE, AROUND = 0.5, 5  # weight; units on either side, of the same text
+PASSAGE, AROUND = 0.5, 120  # weight; words on either side, of the same document: about a paragraph
 SIMILARITY = 0.5  # of the best score, for a unit whose vector is the query's
 
 
@@ -45,7 +46,7 @@ def score(units: Sequence[Unit], query: str, *, similarities: Sequence[float] | 
     around = _passages(units, counts, lengths, wanted)
     found = []
     for place, unit in enumerate(units):
-        beside = [own[i] for i in (place - 1, place + 1) if 0 <= i < len(units) and units[i].source == unit.source]
+        beside = [own[i] for i in (place - 1, place + 1) if 0 <= i < len(units) and units[i].document == unit.document]
         found.append(own[place] + NEIGHBOUR * max(beside, default=0.0) + PASSAGE * around[place])
     if similarities is not None:
         best = max(found, default=0.0) or 1.0
@@ -93,12 +94,17 @@ def _passages(
     sizes: list[int] = []
     held: Counter[str] = Counter()
     first = last = size = 0  # the window: units[first:last]
+    ends = list(accumulate(lengths))
     for place, unit in enumerate(units):
-        while last < len(units) and last <= place + AROUND and units[last].source == unit.source:
+        while last <= place or (
+            last < len(units) and ends[last] - ends[place] <= AROUND and units[last].document == unit.document
+        ):
             held.update({word: counts[last][word] for word in wanted if word in counts[last]})
             size += lengths[last]
             last += 1
-        while first < place - AROUND or units[first].source != unit.source:
+        while ends[place] - lengths[place] - ends[first] + lengths[first] > AROUND or (
+            units[first].document != unit.document
+        ):
             held.subtract({word: counts[first][word] for word in wanted if word in counts[first]})
             size -= lengths[first]
             first += 1

@@ -43,12 +43,14 @@ _WRAPPED = 50  # characters from which on a line without an end is taken to go o
 class Unit(msgspec.Struct, frozen=True):
     """What is kept or left out as a whole.
 
-    *source*: which of the texts it is from. *block*: which paragraph, list or table of all texts it belongs to.
-    *start*: its offset in its text. *kind*: prose, heading, item, row, code or blank.
+    *source*: which of the texts it is from; *document*: texts of the same one go on from each other. *block*: which
+    paragraph, list or table of all texts it belongs to. *start*: its offset in its text. *kind*: prose, heading, item,
+    row, code or blank.
     """
 
     text: str
     source: int
+    document: int
     block: int
     start: int
     kind: str
@@ -59,15 +61,18 @@ class Unit(msgspec.Struct, frozen=True):
         return len(self.text.split())
 
 
-def units_of(texts: Sequence[str]) -> list[Unit]:
-    """Return the units of *texts*, in order; those of each text put together are that text."""
+def units_of(texts: Sequence[str], *, together: bool = False) -> list[Unit]:
+    """Return the units of *texts*, in order; those of each text put together are that text.
+
+    *together*: the texts go on from each other, as the turns of a conversation do.
+    """
     found: list[Unit] = []
     block = 0
     for source, text in enumerate(texts):
         start = 0
         for kind, piece, opens in _pieces(text):
             block += opens and start > 0
-            found.append(Unit(piece, source, block, start, kind))
+            found.append(Unit(piece, source, 0 if together else source, block, start, kind))
             start += len(piece)
         block += 1
     return found
