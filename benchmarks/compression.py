@@ -234,9 +234,8 @@ def tool_lists(path: Path) -> None:
             hits.append(need.called <= {name_of(tool) for tool in pruned.tools})
             left.append(sum(len(json.dumps(tool)) for tool in pruned.tools) / size)
         figure = cell(share(hits, [task for task, _ in needs[False]]))
-        print(
-            f"tools, target {recall:.0%}, n = {len(hits)} calls: recall {figure}, {1 - np.mean(left):.1%} less of the list"
-        )
+        less = 1 - float(np.mean(left))
+        print(f"tools, target {recall:.0%}, n = {len(hits)} calls: recall {figure}, {less:.1%} less of the list")
 
 
 def recorded_tools(conversations: Sequence[Any]) -> list[dict[str, Any]]:

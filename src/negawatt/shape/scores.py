@@ -1,7 +1,7 @@
 """How well each unit of a text suits a query: BM25 over units, their neighbours, and their surroundings.
 
 A unit's score is its own BM25 (Robertson and Zaragoza 2009; k1 1.2, b 0.75), plus 0.4 of the better neighbour's, plus
-half of the BM25 of the passage around it: an answer often stands beside the sentence that repeats the question, in a
+the BM25 of the passage around it: an answer often stands beside the sentence that repeats the question, in a
 passage that is about it. Words are counted without their endings; a word of the query that no unit has stands for the
 one spelled most like it. How rare a word is, is counted in the units at hand: what all of them say tells none apart.
 """
@@ -20,7 +20,7 @@ from negawatt.shape.terms import asked, nearest, terms
 
 K1, B = 1.2, 0.75
 NEIGHBOUR = 0.4
-PASSAGE, AROUND = 0.5, 120  # weight; words on either side, of the same document: about a paragraph
+PASSAGE, AROUND = 1.0, 120  # weight; words on either side, of the same document: about a paragraph
 SIMILARITY = 0.5  # of the best score, for a unit whose vector is the query's
 
 

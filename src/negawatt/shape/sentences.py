@@ -43,15 +43,13 @@ _WRAPPED = 50  # characters from which on a line without an end is taken to go o
 class Unit(msgspec.Struct, frozen=True):
     """What is kept or left out as a whole.
 
-    *source*: which of the texts it is from; *document*: texts of the same one go on from each other. *block*: which
-    paragraph, list or table of all texts it belongs to. *start*: its offset in its text. *kind*: prose, heading, item,
-    row, code or blank.
+    *source*: which of the texts it is from; *document*: texts of the same one go on from each other. *start*:
+    its offset in its text. *kind*: prose, heading, item, row, code or blank.
     """
 
     text: str
     source: int
     document: int
-    block: int
     start: int
     kind: str
 
@@ -67,14 +65,11 @@ def units_of(texts: Sequence[str], *, together: bool = False) -> list[Unit]:
     *together*: the texts go on from each other, as the turns of a conversation do.
     """
     found: list[Unit] = []
-    block = 0
     for source, text in enumerate(texts):
         start = 0
-        for kind, piece, opens in _pieces(text):
-            block += opens and start > 0
-            found.append(Unit(piece, source, 0 if together else source, block, start, kind))
+        for kind, piece in _pieces(text):
+            found.append(Unit(piece, source, 0 if together else source, start, kind))
             start += len(piece)
-        block += 1
     return found
 
 
@@ -96,19 +91,11 @@ def joined(kept: Iterable[Unit]) -> str:
     return "".join(parts)
 
 
-def _pieces(text: str) -> Iterator[tuple[str, str, bool]]:
-    """Yield (kind, piece, whether a new block begins with it) of *text*."""
-    opens = True
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (kind, piece) of *text*."""
     for kind, run in _runs(text):
-        if kind == "blank":
-            yield kind, run, False
-            opens = True
-            continue
-        opens = opens or kind in ("heading", "code")
         for piece in _sentences(run) if kind in ("prose", "item") else [run]:
-            yield kind, piece, opens
-            opens = False
-        opens = kind == "code"
+            yield kind, piece
 
 
 def _runs(text: str) -> Iterator[tuple[str, str]]:

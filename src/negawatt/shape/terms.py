@@ -23,7 +23,8 @@ whom whose when where why how many much that this these those there here it its 
 my you your we us our and or not no nor than then so if such can could may might will would shall should must about into
 over after before between during through under up down out off again more most other some any each few all both own same
 too very just only also please tell give show find explain describe list name say said says according context text
-passage document following question answer s t don doesn didn isn aren wasn
+passage document following question answer summarize summarise summary discuss discussed
+discussion mention mentioned s t don doesn didn isn aren wasn
 """
 _SAYS_NOTHING = frozenset(_SMALL_WORDS.split())
 
