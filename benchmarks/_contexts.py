@@ -102,15 +102,23 @@ def rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Return the questions of a file; those with the same contexts are one group."""
+    """Return the questions of a file; those with the same contexts are one group.
+
+    One whose answers stand in none of its contexts is left out: nothing that is kept could have them.
+    """
     found = []
+    read = 0
     for where, row in rows(path):
         question, contexts, answers = (row.get(name) for name in ("question", "contexts", "answers"))
         if not isinstance(question, str) or not _texts(contexts) or not _texts(answers):
             raise BadInput(f'{where}: expected {{"question": text, "contexts": [text, ...], "answers": [text, ...]}}')
-        if not any(answer in context for answer in answers for context in contexts):
-            raise BadInput(f"{where}: none of the answers stands in a context")
-        found.append(Question(question, contexts, answers, "\0".join(sorted(contexts))))
+        read += 1
+        if any(answer in context for answer in answers for context in contexts):
+            found.append(Question(question, contexts, answers, "\0".join(sorted(contexts))))
+    if not found:
+        raise BadInput(f"{path}: no question of which an answer stands in its contexts")
+    if len(found) < read:
+        print(f"{path}: {read - len(found)} of {read} questions have an answer in no context, and are left out")
     return found
 
 

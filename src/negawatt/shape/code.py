@@ -25,6 +25,11 @@ _NAMED = re.compile(
     re.MULTILINE,
 )
 _NAME = re.compile(r"[^\W\d]\w*")
+_CODE_LINE = re.compile(
+    r"\s*(?:def |class |import |from \S+ import |return\b|@\w|#include|package |func |fn |pub |public |private |const "
+    r"|let |var |if\b.*[:{]\s*$|for\b.*[:{]\s*$|while\b.*[:{]\s*$|else\b|\}|//|[\w.\[\]]+ [-+*/|&]?= \S)|.*[;{]\s*$"
+)
+_LEAST_LINES, _SHARE = 6, 0.5
 _HASH = re.compile(r"^\s*(?:#(?!include|define|if|endif)|def |from \w+ import )", re.MULTILINE)
 
 
@@ -34,6 +39,14 @@ class Block(msgspec.Struct, frozen=True):
     start: int
     end: int
     name: str | None
+
+
+def is_code(text: str) -> bool:
+    """True when half of the lines of *text* look like code in a common language, and its blocks can be told apart."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < _LEAST_LINES or sum(bool(_CODE_LINE.match(line)) for line in lines) < _SHARE * len(lines):
+        return False
+    return blocks_of(text) is not None
 
 
 def blocks_of(code: str) -> list[Block] | None:
