@@ -19,7 +19,10 @@ _ITEM = re.compile(r"[ \t]*(?:[-*+•–]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])[ \t]+\
 _ROW = re.compile(r"[ \t]*\|")
 _SPEAKER = re.compile(r"[ \t]*[A-Z][\w.'’-]*(?: [A-Z][\w.'’-]*){0,3}:\s")
 # Whether a place where a sentence may end is its end is decided by what stands before it and after it.
-_END = re.compile(r"[.!?…]+[\"'”’)\]]{0,3}\s+(?=[\"'“‘(\[¿¡]{0,3}[^\Wa-zß-öø-ÿ_])|[。！？]+[」』”）]{0,2}\s*")
+_END = re.compile(
+    r"(?<![.!?…])[.!?…]+[\"'”’)\]]{0,3}\s+(?=[\"'“‘(\[¿¡]{0,3}[^\Wa-zß-öø-ÿ_])"
+    r"|[。！？]+[」』”）]{0,2}\s*"
+)
 _BEFORE = re.compile(r"(?:^|[\s(\[\"'“‘/-])([\w.]{1,12})\Z")
 _FIRST_WORD = re.compile(r"[\"'“‘(\[]{0,3}([^\W\d_]+)")
 # Abbreviations that go on, those that seldom end a sentence, and words that begin one far more often than a name.
@@ -99,25 +102,27 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _runs(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the lines of *text*, those of one fence or one wrapped paragraph together, with their kind."""
-    kind, run, fence = "", "", ""
+    """Yield (kind, piece) of *text*: its lines, those of one fence or of one wrapped paragraph together."""
+    kind, fence = "", ""
+    run: list[str] = []
     for line in _LINE.findall(text):
         if fence:
-            run += line
-            if line.strip().startswith(fence) and not line.strip().strip(fence[0]):
-                yield "code", run
-                kind, run, fence = "", "", ""
+            run.append(line)
+            bare = line.strip()
+            if bare.startswith(fence) and not bare.strip(fence[0]):
+                yield "code", "".join(run)
+                fence, run = "", []
             continue
         here = _kind(line)
-        if run and (here != "prose" or kind not in ("prose", "item") or not _goes_on(run, line)):
-            yield kind, run
-            kind, run = "", ""
-        if here == "code":
-            opening = _FENCE.match(line)
-            fence = opening[1] if opening else "```"
-        kind, run = (kind or here), run + line
+        if run and (here != "prose" or kind not in ("prose", "item") or not _goes_on(run[-1], line)):
+            yield kind, "".join(run)
+            run = []
+        opening = _FENCE.match(line) if here == "code" else None
+        fence = opening[1] if opening else ""
+        kind = kind if run else here
+        run.append(line)
     if run:
-        yield kind, run
+        yield kind, "".join(run)
 
 
 def _kind(line: str) -> str:
@@ -132,15 +137,14 @@ def _kind(line: str) -> str:
     return "item" if _ITEM.match(line) else "prose"
 
 
-def _goes_on(run: str, line: str) -> bool:
-    """True when *line* belongs to the paragraph *run*: it is wrapped, and what it says has not ended."""
-    before = run.rstrip("\n").rpartition("\n")[2]
+def _goes_on(before: str, line: str) -> bool:
+    """True when *line* goes on with what the line *before* it says: that one is wrapped."""
     first = _FIRST_WORD.match(line.lstrip())
     if first is None or _SPEAKER.match(line):
         return False
     if first[1][0].islower():
         return True
-    return len(before) >= _WRAPPED and (len(first[1]) == 1 or not first[1].isupper())
+    return len(before) > _WRAPPED and (len(first[1]) == 1 or not first[1].isupper())
 
 
 def _sentences(run: str) -> Iterator[str]:
