@@ -58,6 +58,8 @@ from _machine import machine
 
 from negawatt.economics.tokens import tokens_in
 from negawatt.shape.edits import restore
+from negawatt.shape.history import fold, unfold
+from negawatt.shape.lossless import minify_json
 from negawatt.shape.select import Calibration, Example, Kept, fit, keep, keep_for
 from negawatt.shape.sentences import units_of
 from negawatt.shape.structured import shape_structured
@@ -253,6 +255,30 @@ def recorded_tools(conversations: Sequence[Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def conversations_fold(path: Path) -> None:
+    """Print what folding old turns, and minifying what tools answered, save over all calls of the conversations."""
+    before, folded, minified, groups = [], [], [], []
+    came_back = True
+    for one in json.loads(gzip.decompress(path.read_bytes())):
+        for i, message in enumerate(one["traj"]):
+            if message["role"] != "assistant":
+                continue
+            messages = one["traj"][:i]
+            found = fold(messages)
+            came_back = came_back and unfold(found, found.removed.get) == messages
+            before.append(sum(len(json.dumps(each, ensure_ascii=False)) for each in messages))
+            folded.append(found.saved)
+            results = [each["content"] for each in messages if each["role"] == "tool" and each.get("content")]
+            minified.append(sum(minify_json(text).saved for text in results))
+            groups.append(str(one["task_id"]))
+    total = np.array(before, float)
+    bootstrap = Bootstrap(groups, np.random.default_rng(SEED))
+    for name, saved in (("old turns folded", folded), ("JSON of tool results minified", minified)):
+        share = bootstrap.ratio(np.array(saved, float), total)
+        print(f"{name}, n = {len(before)} calls: {cell((share.mean or 0.0, share.low, share.high))} of the characters")
+    print(f"all original messages came back: {came_back}")
+
+
 def print_calibration(questions: Sequence[Question]) -> None:
     fitting, _ = halves(questions)
     found = fit(examples(questions, fitting), "")
@@ -279,6 +305,7 @@ def from_folder(folder: Path, with_fit: bool) -> dict[str, Any]:
             found.setdefault("kv", {})[keys] = key_value(path)
     if there(folder / "tau-bench" / "gpt-4o-airline.json.gz"):
         tool_lists(folder / "tau-bench" / "gpt-4o-airline.json.gz")
+        conversations_fold(folder / "tau-bench" / "gpt-4o-airline.json.gz")
     return found
 
 
