@@ -274,8 +274,10 @@ def conversations_fold(path: Path) -> None:
     total = np.array(before, float)
     bootstrap = Bootstrap(groups, np.random.default_rng(SEED))
     for name, saved in (("old turns folded", folded), ("JSON of tool results minified", minified)):
-        share = bootstrap.ratio(np.array(saved, float), total)
-        print(f"{name}, n = {len(before)} calls: {cell((share.mean or 0.0, share.low, share.high))} of the characters")
+        figure = bootstrap.ratio(np.array(saved, float), total)
+        print(
+            f"{name}, n = {len(before)} calls: {cell((figure.mean or 0.0, figure.low, figure.high))} of the characters"
+        )
     print(f"all original messages came back: {came_back}")
 
 

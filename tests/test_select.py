@@ -98,6 +98,8 @@ def test_similarities_lift_what_words_do_not_find():
         ("", "no word"),
         ("What is it about?", "no word"),
         ("Which quark decays?", "no word"),
+        ("Please translate what is said of the library of Izola", "all of the text"),
+        ("Summarize the whole report on the library", "all of the text"),
         ("Explain photosynthesis chlorophyll stomata thylakoid glucose of Bodo", "most of what the query asks"),
     ],
 )

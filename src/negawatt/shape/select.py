@@ -12,6 +12,7 @@ Where the scores say nothing, everything is kept, and `Kept.abstained` says why.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -23,6 +24,12 @@ from negawatt.shape.scores import Scores, score
 from negawatt.shape.sentences import Unit, joined
 
 LEAST_KNOWN = 0.25  # share of the query's weight that must stand in the text; below it, the scores are about little
+# Requests that need every sentence: what they name is what to do, or the text as a whole.
+_ALL_OF_IT = re.compile(
+    r"\s*(?:please\s+|(?:can|could|would) you\s+(?:please\s+)?)?(?:translate|rewrite|rephrase|paraphrase|proofread|"
+    r"correct|reformat|convert|edit)\b|\s*(?:please\s+)?summari[sz]e\s+(?:the\s+|this\s+)?(?:whole|entire|full|all)\b",
+    re.IGNORECASE,
+)
 _NEVER = math.inf  # the gap of an example that needs what cannot be told apart
 
 
@@ -120,6 +127,8 @@ def keep_for(
     reason = _says_nothing(found)
     if gap is None:
         reason = "too few examples for this retention"
+    elif _ALL_OF_IT.match(query):
+        reason = "the query asks about all of the text"
     elif reason is None and found.known < LEAST_KNOWN:
         reason = "most of what the query asks about is not in the text"
     if reason is not None or gap is None:
