@@ -27,6 +27,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -111,7 +112,9 @@ def clairvoyant(requests: list[Sent], life: Lifetime) -> Writer:
 def row(requests: list[Sent], lives: tuple[Lifetime, ...]) -> dict:
     tokens = np.array([float(sum(block.tokens for block in sent.blocks)) for sent in requests])
     policy = PrefixPolicy(lives, read=READ)
+    began = time.process_time()
     spent = costs(requests, by_policy(policy))
+    took = time.process_time() - began
     boot = Bootstrap([sent.cluster for sent in requests], np.random.default_rng(SEED))
     interval = boot.ratio(spent, tokens)
 
@@ -123,6 +126,7 @@ def row(requests: list[Sent], lives: tuple[Lifetime, ...]) -> dict:
         "interval": [None if end is None else round(end, 4) for end in (interval.low, interval.high)],
         "n": len(requests),
         "never": 1.0,
+        "ms": round(1000 * took / len(requests), 3),
         "hindsight": factor(by_policy(PrefixPolicy(lives, read=READ, learned=policy.learned))),
     }
     if len(lives) == 1:
