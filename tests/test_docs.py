@@ -29,7 +29,7 @@ BLOCK = re.compile(r"(?P<mark><!-- run -->\n)?^```(?P<kind>[a-z]+)\n(?P<text>.*?
 # Files of other kinds, which the tests of their readers read.
 OTHER_TABLES = {
     "price": "test_prices", "energy": "test_energy", "zone": "test_carbon", "answer": "test_curated",
-    "examples": "test_intents",
+    "examples": "test_intents", "rules": "test_offloads_answers",
 }  # fmt: skip
 QUESTION = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Where is my order?"}], "temperature": 0}
 OTHER_QUESTION = {**QUESTION, "temperature": 0.5}
