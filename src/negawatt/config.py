@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from negawatt.config_routes import Effort, Match, Policy, Quality
+from negawatt.config_shape import Cap, Compose, Compress, Offload, Structure
 from negawatt.config_types import (
     Budget,
     Count,
@@ -149,11 +150,16 @@ class Route(Lever, frozen=True):
 
 
 class Levers(Section, frozen=True):
+    compose: Compose = Compose()
     classify: Classify = Classify()
+    offload: Offload = Offload()
     exact_cache: ExactCache = ExactCache()
     item_cache: ItemCache = ItemCache()
     semantic_cache: SemanticCache = SemanticCache()
     coalesce: Coalesce = Coalesce()
+    compress: Compress = Compress()
+    structure: Structure = Structure()
+    cap: Cap = Cap()
     route: Route = Route()
     retry: Retry = Retry()
 
@@ -183,6 +189,7 @@ class RequestClass(Section, frozen=True):
     policy: Name | None = None  # which of [policies] chooses the model
     evaluate: bool = False  # its kept requests and answers may be used in evaluations (`negawatt eval`)
     match: tuple[Match, ...] = ()  # a request that one of these describes is of this class
+    offload: tuple[str, ...] = ()  # handlers in code that may answer it
     schema: dict[str, Any] | None = None  # JSON schema that answers have to keep, beside what a request asks for
     levers: dict[str, Mode] = {}
 
