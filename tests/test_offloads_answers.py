@@ -5,6 +5,8 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from negawatt.errors import ConfigError
 from negawatt.offloads.handler import Answered, Declined, OffloadAsk, first_answer, offload
@@ -270,3 +272,24 @@ def test_a_table_that_is_none_is_named(tmp_path, table, said):
 def test_rules_can_be_made_without_a_file():
     """An empty table answers nothing."""
     assert Rules([]).name == "rules"
+
+
+# Sums are Python's
+
+
+FORMS = st.sampled_from(["{} + {}", "{} - ({})", "({}) * {}", "{} * {}", "{} - {}"])
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.integers(0, 999).map(str),
+        lambda inner: st.builds(lambda form, a, b: form.format(a, b), FORMS, inner, inner),
+        max_leaves=8,
+    )
+)
+async def test_a_sum_is_worked_out_as_python_does(handlers, text):
+    """Whatever the brackets, with the precedence that everybody knows."""
+    assume(not text.isdigit())
+    found = await first_answer(handlers, OffloadAsk(f"Calculate {text}"))
+    assert found.answer.text == str(eval(text))

@@ -113,6 +113,10 @@ OTHERS = [
     "\u0000",
     "١ + ٢",
     "2 + 2" * 5000,
+    "1" + " " * 15_000 + "x",
+    "?" * 15_000 + "x",
+    "Extract all email addresses from the following text: " + "a@" * 7000,
+    "Find all phone numbers in the following message: " + "1-" * 7000,
 ]
 
 

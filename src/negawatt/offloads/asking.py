@@ -15,6 +15,7 @@ _DELIMITED = re.compile(
     r"(?P<q>\"\"\"|'''|```|\"|'|“|<text>)(?:(?<=```)[a-z]*\n)?(?P<body>.*?)(?P<e>\"\"\"|'''|```|\"|'|”|</text>)[.\s]*",
     re.S,
 )
+_LONGEST = 400  # an instruction of more characters says more than is understood here
 _PAIRS = {"“": "”", "<text>": "</text>"}
 _MORE = re.compile(
     r"(?:^|[.!?\n]\s*|,\s*(?:and|then)\s+)(?:please|then|also|next|finally|afterwards|and|sort|return|format|output|translate|give|make"
@@ -33,8 +34,9 @@ class Told(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Return a request of one line without what is said out of politeness, and without its end mark."""
-    return _THANKS.sub("", _POLITE.sub("", text.strip(), count=1), count=1).strip()
+    """Return a short request without what is said out of politeness, and its end mark; nothing of a long one."""
+    text = " ".join(text.split())
+    return _THANKS.sub("", _POLITE.sub("", text, count=1), count=1).strip() if len(text) <= _LONGEST else ""
 
 
 def told(text: str) -> Told | None:

@@ -47,7 +47,7 @@ def _items(body: str) -> _Items | None:
     if len(lines) == 1:
         separator = ", " if ", " in lines[0] else ","
         items = [item.strip() for item in lines[0].split(",")]
-        whole = len(items) > 1 and all(items) and not re.search(r"[\[\](){};\"]| and |[^\d]\.$", lines[0])
+        whole = 1 < len(items) <= _MOST and all(items) and not re.search(r"[\[\](){};\"]| and |[^\d]\.$", lines[0])
         return _Items(items, "", separator) if whole else None
     bullets = {(match[1] if (match := _BULLET.match(line)) else "") for line in lines}
     if len(bullets) != 1 or len(lines) > _MOST or any(line != line.lstrip() for line in lines if bullets == {""}):

@@ -19,8 +19,11 @@ _PYTHON = re.compile(r"\\(?:x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}))")
 _LITERALS = {"true": "true", "false": "false", "null": "null", "True": "true", "False": "false", "None": "null"}
 _CLOSING = {'"': '"', "'": "'", "“": "”", "„": "“", "‘": "’"}
 _QUOTES = "".join(_CLOSING)
-_KEY = re.compile(rf"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[“„][^”“]*[”“]|‘[^’]*’|[A-Za-z_$][\w$-]*)[{_SPACE}]*:")
-_BETWEEN = re.compile(rf"(?:[{_SPACE}]|(?://|#)[^\n]*|/\*.*?\*/)*", re.S)
+_KEY = re.compile(
+    rf"(?:\"(?:[^\"\\]|\\.){{0,400}}\"|'(?:[^'\\]|\\.){{0,400}}'|[“„][^”“]{{0,400}}[”“]|‘[^’]{{0,400}}’"
+    rf"|[A-Za-z_$][\w$-]{{0,400}})[{_SPACE}]*:"
+)
+_BETWEEN = re.compile(rf"(?:[{_SPACE}]|(?://|#)[^\n]*|/\*.{{0,2000}}?\*/)*", re.S)
 _OPENS_INNER = re.compile(r"[\s(\[—–/-]")
 _ENDS_INNER = re.compile(r"[\s.,;!?)…—–/-]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ _DEPENDS = _words(
     "therefore", "if", "unless", "when", "until", "before", "after", "since", "because", "not", "never", "only", "must",
     "should", "this (?!call|chat|request|session|conversation)",
 )  # fmt: skip
+_WITH_DIGIT = re.compile(r"^[^\n\d]*\d[^\n]*", re.M)
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.M)
 _BOUND = re.compile(r"^\s*(?:[-*+•|>]|\d+[.)]\s|#|<|\{|\}|\[|\]|\"|')|^(?: {2,}|\t)")  # means something where it stands
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[(\"'])")
@@ -83,10 +85,10 @@ class Volatile:
 
     def tokens(self, text: str) -> list[re.Match[str]]:
         """Return the tokens of *text* that are volatile, in order, and learn from it."""
-        found = list(TOKEN.finditer(text))
+        found = _found(text)
         if not found:
             return []
-        frame = _digest(TOKEN.sub(lambda match: f"\0{match.lastgroup}\0", text))
+        frame = _frame(text, found)
         values = [_digest(match[0]) for match in found]
         before, changing = self._seen.pop(frame, (values, set()))
         changing = changing | {at for at, (old, new) in enumerate(zip(before, values, strict=True)) if old != new}
@@ -100,10 +102,11 @@ class Volatile:
         found = self.tokens(text)
         if not found:
             return Settled(text, (), ())
+        fences = [fence.start() for fence in _FENCE.finditer(text)]
         cuts: list[tuple[int, int]] = []
         unmoved: list[Unmoved] = []
         for match in found:
-            unit = _unit(text, match)
+            unit = _unit(text, match, coded=bisect(fences, match.start()) % 2 == 1)
             if isinstance(unit, str):
                 unmoved.append(Unmoved(where, match[0], unit))
             elif not cuts or unit[0] >= cuts[-1][1]:
@@ -114,6 +117,20 @@ class Volatile:
             moved.append(text[start:end].strip())
             at = end
         return Settled("".join([*kept, text[at:]]), tuple(moved), tuple(unmoved))
+
+
+def _found(text: str) -> list[re.Match[str]]:
+    """Return the tokens of *text*, volatile or not. Most lines of most prompts have no digit, and so none."""
+    return [match for line in _WITH_DIGIT.finditer(text) for match in TOKEN.finditer(text, line.start(), line.end())]
+
+
+def _frame(text: str, found: list[re.Match[str]]) -> bytes:
+    """Return what stands for *text* but for its tokens."""
+    parts, at = [], 0
+    for match in found:
+        parts += [text[at : match.start()], f"\0{match.lastgroup}\0"]
+        at = match.end()
+    return _digest("".join([*parts, text[at:]]))
 
 
 def _digest(text: str) -> bytes:
@@ -129,17 +146,17 @@ def _says_so(text: str, match: re.Match[str]) -> bool:
     return (_SAYS_TIME if match.lastgroup == "time" else _SAYS_NAME).search(before) is not None
 
 
-def _unit(text: str, match: re.Match[str]) -> tuple[int, int] | str:
+def _unit(text: str, match: re.Match[str], coded: bool) -> tuple[int, int] | str:
     """Return the line or sentence around the token, with the white space behind it, or why it has to stay."""
+    if coded:
+        return "it stands in code"
     first = text.rfind("\n", 0, match.start()) + 1
     last = text.find("\n", match.end())
     last = len(text) if last < 0 else last
     line = text[first:last]
-    if len(_FENCE.findall(text[:first])) % 2:
-        return "it stands in code"
     if _BOUND.match(line):
         return "it stands in a list, a table or another structure"
-    if text[:first].removesuffix("\n").rstrip(" ").endswith(":"):
+    if text[max(0, first - 40) : first].removesuffix("\n").rstrip(" ").endswith(":"):
         return "the line before introduces it"
     ends = [first + end.end() for end in _SENTENCE.finditer(line)]
     start = max([first, *(end for end in ends if end <= match.start())])
