@@ -135,8 +135,15 @@ def row(requests: list[Sent], lives: tuple[Lifetime, ...]) -> dict:
     return found
 
 
+def unpacked(file: Path) -> bytes:
+    try:
+        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except OSError as error:
+        sys.exit(f"{file} cannot be read: {error}")
+
+
 def trace(file: Path) -> list[Sent]:
-    data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    data = unpacked(file)
     found = []
     for number, line in enumerate(data.decode().split("\n"), 1):
         if not line.strip():
@@ -152,11 +159,13 @@ def trace(file: Path) -> list[Sent]:
             sys.exit(f"{file}, line {number}: {len(ids)} blocks of {BLOCK} are more than {left} tokens")
         blocks = [Block(name, size) for name, size in zip(ids, sizes, strict=True)] if ids else []
         found.append(Sent(at, blocks, str(int(at // 60))))
+    if not found:
+        sys.exit(f"{file}: there is no request in it")
     return sorted(found, key=lambda sent: sent.at)
 
 
 def loops(folder: Path, form: Callable[[list[dict], datetime], list[dict]]) -> list[Sent]:
-    data = json.loads(gzip.decompress((folder / "tau-bench" / "gpt-4o-airline.json.gz").read_bytes()))
+    data = json.loads(unpacked(folder / "tau-bench" / "gpt-4o-airline.json.gz"))
     found, at = [], 0.0
     for number, loop in enumerate(data):
         for turn, message in enumerate(loop["traj"]):

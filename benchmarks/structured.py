@@ -208,7 +208,11 @@ def recorded(folder: Path) -> list[str]:
 
 def lines(file: Path) -> list[str]:
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"{file} cannot be read: {error}")
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 value = json.loads(line)
@@ -237,6 +241,8 @@ def main() -> None:
     more["cut"] = row(texts, cut, True)
     took = time.process_time() - began
     many = sum(one["n"] for one in kinds.values())
+    if not many:
+        sys.exit("none of it can be damaged")
     result = {
         "n": many,
         "repaired_valid": round(sum(one["n"] * (one["repaired_valid"] or 0) for one in kinds.values()) / many, 4),

@@ -137,6 +137,24 @@ def test_messages_get_a_part_of_their_own():
         assert parts == [{"type": "text", "text": "Hi"}, {"type": "text", "text": f"<context>\n{stamp}\n</context>"}]
 
 
+def test_a_model_that_takes_no_late_instructions_gets_them_in_a_users_turn():
+    """A part beside the user's own, or a turn of its own behind the results of tools."""
+    stamp, result = "Current time: 10:31", {"role": "tool", "tool_call_id": "1", "content": "{}"}
+    data = chat(f"{stamp}\n{RULES}", user("Hi"))
+    parts = StablePrefix().compose(data, late=False).data["messages"][-1]["content"]
+    assert [part["text"] for part in parts] == ["Hi", f"<context>\n{stamp}\n</context>"]
+    data = chat(f"{stamp}\n{RULES}", user("Hi"), {"role": "assistant", "tool_calls": []}, result)
+    messages = StablePrefix().compose(data, late=False).data["messages"]
+    assert messages[-2:] == [result, {"role": "user", "content": f"<context>\n{stamp}\n</context>"}]
+
+
+def test_a_developers_instructions_stay_a_developers():
+    """Providers refuse to have system and developer in one request."""
+    message = {"role": "developer", "content": f"Current time: 10:31\n{RULES}"}
+    found = StablePrefix().compose({"messages": [message, user()]})
+    assert [one["role"] for one in found.data["messages"]] == ["developer", "user", "developer"]
+
+
 def test_responses_get_a_developers_item():
     """Its input may be a list of items; where it is a text alone, nothing moves."""
     instructions = f"Current time: 10:31\n{RULES}"

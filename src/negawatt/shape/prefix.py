@@ -40,8 +40,12 @@ class StablePrefix:
         self._tools: OrderedDict[bytes, list[Any]] = OrderedDict()
         self._most = most
 
-    def compose(self, data: Mapping[str, Any], protocol: str = "chat") -> Composed:
-        """Return *data*, a request body of *protocol*, with what changes behind what does not. Never raises for it."""
+    def compose(self, data: Mapping[str, Any], protocol: str = "chat", *, late: bool = True) -> Composed:
+        """Return *data*, a request body of *protocol*, with what changes behind what does not. Never raises for it.
+
+        *late*: the model takes instructions behind a conversation. Where it does not (many templates of open models),
+        the block is a part of the last user turn, or a user turn of its own behind results of tools.
+        """
         changed: dict[str, Any] = {}
         settled: list[Settled] = []
         if protocol == "messages":
@@ -56,7 +60,7 @@ class StablePrefix:
         unmoved = [one for part in settled for one in part.unmoved]
         block = "\n".join([_OPENS, *moved, _CLOSES])
         if moved:
-            behind = _behind(history, block, protocol)
+            behind = _behind(history, block, late and protocol != "messages")
             if behind is None:
                 unmoved += [Unmoved("instructions", line, "there is no turn to put it behind") for line in moved]
                 changed, moved = {}, ()
@@ -122,19 +126,20 @@ class StablePrefix:
         return None if orjson.dumps(first) == sent else first
 
 
-def _behind(history: Any, block: str, protocol: str) -> list[Any] | str | None:
+def _behind(history: Any, block: str, late: bool) -> list[Any] | None:
     """Return *history* with *block* behind it, apart from whatever a user said; None where that cannot be done."""
-    if protocol == "messages":
-        if not history or not isinstance(history[-1], Mapping) or history[-1].get("role") != "user":
-            return None
-        content = history[-1].get("content")
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(parts, list):
-            return None
-        return [*history[:-1], {**history[-1], "content": [*parts, {"type": "text", "text": block}]}]
-    if not isinstance(history, list) or not history:
+    if not isinstance(history, list) or not history or not isinstance(history[-1], Mapping):
         return None
-    last = history[-1]
-    if isinstance(last, Mapping) and last.get("role") == "assistant":
+    *before, last = history
+    if last.get("role") == "assistant":
         return None  # it is to be continued
-    return [*history, {"role": "system" if protocol == "chat" else "developer", "content": block}]
+    if late:
+        first = history[0].get("role") if isinstance(history[0], Mapping) else None
+        return [*history, {"role": first if first in ("system", "developer") else "developer", "content": block}]
+    if last.get("role") != "user":
+        return [*history, {"role": "user", "content": block}]
+    content = last.get("content")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return (
+        [*before, {**last, "content": [*parts, {"type": "text", "text": block}]}] if isinstance(parts, list) else None
+    )
