@@ -47,6 +47,7 @@ class Structure(Shaping, frozen=True):
     escalate: bool = True  # and then the policy's reference, where the call is under one
     compact: bool = False  # short keys towards the model
     split: bool = True  # fields marked x-negawatt-extract are filled by code
+    stream: Literal["hold", "trust"] = "hold"  # until the answer keeps its contract; or stream it as it comes
 
 
 class Cap(Shaping, frozen=True):

@@ -17,6 +17,24 @@ def broken(schema: Any, value: Any) -> str | None:
     return None if error is None else f"the answer breaks the schema: {error.message}"[:200]
 
 
+def no_schema(schema: Any) -> str | None:
+    """Return why *schema* is none, None where it is one."""
+    import jsonschema_rs
+
+    if not isinstance(schema, (dict, bool)):
+        return "expected a JSON schema, which is an object"
+    try:
+        if _validator(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)) is not None:
+            return None
+    except orjson.JSONEncodeError:
+        return "it is nested too deeply"
+    try:
+        jsonschema_rs.validator_for(schema, retriever=_retrieve)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        return f"not a valid JSON schema: {getattr(error, 'message', error)}"[:300]
+    return None
+
+
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> Any:
     import jsonschema_rs

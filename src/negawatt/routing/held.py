@@ -1,4 +1,4 @@
-"""A small answer that is held back until the verdict on it is in."""
+"""An answer that is held back until the verdict on it is in."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class Held:
         """Return the same without the probabilities that the caller of *call* did not ask for; *data* keeps them."""
         plain = logprob.without(call.wire.name, call.request, self.data)
         return self if plain is None else Held(self._origin, None, self.data, orjson.dumps(plain))
+
+    def saying(self, data: Mapping[str, Any]) -> Held:
+        """Return the same with the whole answer *data* in its place."""
+        return Held(self._origin, None, data, orjson.dumps(data))
 
     def reply(self, call: Call) -> Reply:
         """Return it as the answer to *call*: whole, or streamed as it came."""

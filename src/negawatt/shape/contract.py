@@ -38,6 +38,11 @@ def instruction(schema: Any) -> str:
     )
 
 
+def strictly(schema: Any) -> bool:
+    """True where a provider can be told to keep *schema* word for word: its objects are closed and require all."""
+    return _open_at(schema, "") is None and _requires_all(schema)
+
+
 class Compact:
     """Short names for the keys of *schema*, and back. Its *schema* has the long name as the title of each.
 
@@ -204,6 +209,16 @@ def _objects(schema: Any) -> Iterator[Mapping[str, Any]]:
             yield schema["properties"]
         for one in _subschemas(schema):
             yield from _objects(one)
+
+
+def _requires_all(schema: Any) -> bool:
+    if not isinstance(schema, Mapping):
+        return True
+    if not set(schema.get("properties") or ()) <= set(schema.get("required") or ()):
+        return False
+    return all(_requires_all(one) for one in _subschemas(schema)) and all(
+        _requires_all(one) for one in (schema.get("properties") or {}).values()
+    )
 
 
 def _open_at(schema: Any, where: str) -> str | None:
