@@ -95,13 +95,33 @@ def _is_pattern(name: str) -> bool:
 
 def predicts(config: Config) -> Callable[[Target], bool]:
     """Return what says whether a target takes predicted outputs."""
+    return _known(config, Row.takes_predictions)
+
+
+def takes_schemas(config: Config) -> Callable[[Target], bool]:
+    """Return what says whether a target is known to be held to a JSON schema."""
+    return _known(config, Row.takes_schemas)
+
+
+def takes_verbosity(config: Config) -> Callable[[Target], bool]:
+    """Return what says whether a target is known to take a word for how much to say."""
+    return _known(config, Row.takes_verbosity)
+
+
+def newer_limit(config: Config) -> Callable[[Target], bool]:
+    """Return what says whether a target takes ``max_completion_tokens``."""
+    return _known(config, lambda row, _: row.newer_limit)
+
+
+def _known(config: Config, says: Callable[[Row, str], bool]) -> Callable[[Target], bool]:
+    """Return what a target's row says of its model; False where there is no row."""
     rows = {one.name: ROWS.get(_kind(one)) for one in config.providers}
 
-    def takes(target: Target) -> bool:
+    def known(target: Target) -> bool:
         row = rows.get(target.provider)
-        return row is not None and row.takes_predictions(target.model)
+        return row is not None and says(row, target.model)
 
-    return takes
+    return known
 
 
 def price_ids(config: Config) -> dict[str, str | None]:

@@ -23,10 +23,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     priced_as: str | None = None
     local: bool = False
     predicts: tuple[str, ...] = ()  # patterns of models that take `prediction` (predicted outputs), in chat
+    schemas: tuple[str, ...] = ()  # of models that are held to a JSON schema, in the words of the protocol
+    verbosity: tuple[str, ...] = ()  # of models that take `verbosity`, or `text.verbosity`
+    newer_limit: bool = False  # in chat it takes `max_completion_tokens`, and of some models only that
 
     def takes_predictions(self, model: str) -> bool:
         """True when *model*, as the provider names it, takes predicted outputs."""
         return any(fnmatchcase(model, pattern) for pattern in self.predicts)
+
+    def takes_schemas(self, model: str) -> bool:
+        """True when *model* is known to be held to a JSON schema that is sent with the request."""
+        return any(fnmatchcase(model, pattern) for pattern in self.schemas)
+
+    def takes_verbosity(self, model: str) -> bool:
+        """True when *model* is known to take a word for how much it is to say."""
+        return any(fnmatchcase(model, pattern) for pattern in self.verbosity)
 
 
 def _read() -> dict[str, Row]:
