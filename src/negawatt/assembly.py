@@ -11,8 +11,8 @@ import msgspec
 import orjson
 
 from negawatt.asides import Asides
-from negawatt.call import Call, Saved
-from negawatt.catalogue import Catalogue, predicts
+from negawatt.call import Call, Saved, Target
+from negawatt.catalogue import Catalogue, newer_limit, predicts, takes_schemas, takes_verbosity
 from negawatt.choosing import Choosing
 from negawatt.clock import Clock
 from negawatt.config import Config
@@ -22,6 +22,8 @@ from negawatt.economics.counting import TokenCounter
 from negawatt.economics.prices import context_window
 from negawatt.economics.usage import Usage
 from negawatt.ledger import Ledger
+from negawatt.levers.cap import Cap
+from negawatt.levers.cap import Parts as CapParts
 from negawatt.levers.coalesce import Coalesce
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
@@ -29,6 +31,8 @@ from negawatt.levers.item_cache import ItemCache
 from negawatt.levers.route import Parts as RouteParts
 from negawatt.levers.route import Route
 from negawatt.levers.semantic_cache import Parts, SemanticCache
+from negawatt.levers.structure import Parts as StructureParts
+from negawatt.levers.structure import Structure
 from negawatt.pipeline import Background, Handler, Step
 from negawatt.providers import Provider
 from negawatt.recall.compare import Judge
@@ -51,7 +55,7 @@ from negawatt.verify.schema import broken_contract
 
 log = logging.getLogger(__name__)
 
-SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache", "route")
+SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache", "cap", "route")
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +125,33 @@ def semantic(shared: Shared, recall: Recall | None, bottom: Handler) -> tuple[Le
     policy = CachePolicy(settings, classes)
     lever = SemanticCache(settings, policy, parts, clock=shared.clock, background=shared.background)
     return learner, [step("semantic_cache", lever, shared.config)]
+
+
+def shortened(shared: Shared, policies: Policies) -> list[Step]:
+    """Return what holds answers to their schemas and limits their length. Raises `ConfigError`."""
+    config = shared.config
+    takes = takes_schemas(config)
+
+    def all_take(call: Call) -> bool:
+        ranked = policies.get(call.policy)
+        found = call.targets if ranked is None else [target for one in ranked.choices for target in one.targets]
+        return all(map(takes, found))
+
+    def reference(call: Call) -> tuple[Target, ...]:
+        ranked = policies.get(call.policy)
+        return () if ranked is None else ranked.reference.targets
+
+    def verified(call: Call) -> bool:
+        ranked = policies.get(call.policy)
+        return ranked is not None and ranked.settings.how == "cascade"
+
+    parts = StructureParts(takes=all_take, reference=reference, verified=verified)
+    structure = Structure(config.levers.structure, config.classes, parts)
+    cap_parts = CapParts(
+        alert=shared.telemetry.alert, takes_verbosity=takes_verbosity(config), newer_word=newer_limit(config)
+    )
+    cap = Cap(config.levers.cap, config.classes, cap_parts)
+    return [step("structure", structure, config), step("cap", cap, config)]
 
 
 def rank(shared: Shared, costs: Costs) -> Policies:

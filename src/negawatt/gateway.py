@@ -52,6 +52,7 @@ from negawatt.recall.learner import Learner
 from negawatt.recalling import Recall, open_embedding, open_recall
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
+from negawatt.shape.models import asking_for
 from negawatt.stores import Store
 from negawatt.telemetry import DESCRIBED, Sample, Telemetry, exposition, learned_samples
 from negawatt.wire.chat import CHAT
@@ -143,8 +144,7 @@ class Gateway:
             step("coalesce", coalesce, config),  # n equal calls cost one
             *semantic,  # a guess, so after certainty
             # compress      after the caches, so that they key on the request as asked
-            # structure     the output contract
-            # cap           needs the contract
+            *assembly.shortened(shared, self.policies),  # the output contract, and the limit that needs it
             *routed,  # when the final size is known
             # batch         per chosen model
             step("retry", Retry(config.levers.retry, self.clock, self._rng), config),  # nearest to the network
@@ -318,18 +318,27 @@ class Gateway:
             samples += learned_samples(self.learner.estimates())
         return exposition(samples, DESCRIBED)
 
-    async def chat(self, request: Mapping[str, Any], hints: Hints = NO_HINTS) -> dict[str, Any]:
-        """Answer one Chat Completions request, whole. Raises `NegawattError`."""
-        return await self.ask("chat", request, hints)
+    async def chat(
+        self, request: Mapping[str, Any], hints: Hints = NO_HINTS, *, schema: Any = None
+    ) -> dict[str, Any]:  # fmt: skip
+        """Answer one Chat Completions request, whole. *schema*: as for `ask`. Raises `NegawattError`."""
+        return await self.ask("chat", request, hints, schema=schema)
 
-    async def ask(self, protocol: str, request: Mapping[str, Any], hints: Hints = NO_HINTS) -> dict[str, Any]:
-        """Answer one request of *protocol* (a name in `negawatt.wire.wires.WIRES`), whole. Raises `NegawattError`."""
+    async def ask(
+        self, protocol: str, request: Mapping[str, Any], hints: Hints = NO_HINTS, *, schema: Any = None
+    ) -> dict[str, Any]:
+        """Answer one request of *protocol* (a name in `negawatt.wire.wires.WIRES`), whole. Raises `NegawattError`.
+
+        *schema*: what the answer has to keep, a JSON schema or a pydantic model; lever structure holds it to that.
+        """
         wire = WIRES.get(protocol)
         if wire is None:
             known = ", ".join(WIRES)
             raise InvalidRequest(f"protocol: there is no protocol {protocol!r}; known: {known}", param="protocol")
         if request.get("stream"):
             raise InvalidRequest("stream: this method answers whole; use `handle` to stream", param="stream")
+        if schema is not None:
+            request = asking_for(protocol, request, schema)
         reply = await self.handle(self.new_call(orjson.dumps(request), hints, wire=wire))
         try:
             late = "the call's deadline passed in the middle of its answer"
