@@ -11,7 +11,9 @@ from cascades import LARGE, SMALL, Models
 from shapes import ADA, GOOD, KINDS, PROTOCOLS, SCHEMA, WIRES, Speaker, asking, said, saying, text_of
 from worlds import answer, chat, decisions, status, virtual, world
 
-from negawatt.errors import ConfigError, InvalidRequest, UpstreamBroken
+from negawatt.errors import ConfigError, InvalidRequest, NotRecorded, UpstreamBroken
+from negawatt.providers.recorded import Recorded
+from negawatt.providers.recording import RecordedAnswer, Recording, Timing
 
 BROKEN = '{"name": "Ada"}'
 ON = {"structure": {"mode": "on"}, "retry": {"attempts": 1}}
@@ -370,6 +372,68 @@ async def test_the_caches_keep_what_was_mended_and_not_what_is_broken():
         await w.ask(request, request_class="person")
         assert (await w.ask(request, request_class="person")).by == "provider"
         assert w.calls == 2
+
+
+@virtual
+async def test_classes_with_different_schemas_share_no_answers():
+    """The same words in two classes: prose is no answer where a schema is to be kept, whichever came first."""
+    async with world(Speaker("chat", "She was a countess.", GOOD), levers=ON, classes=PERSON) as w:
+        request = asking("chat", schema=None)
+        assert (await w.ask(request)).text == "She was a countess."
+        assert (await w.ask(request, request_class="person")).text == GOOD
+        assert (await w.ask(request)).by == (await w.ask(request, request_class="person")).by == "exact_cache"
+        assert (await w.ask(request, request_class="person")).text == GOOD
+        arrived = await w.gateway.arrived(w.call(request, request_class="person"))
+        assert "schema" in arrived.scope.model_policy
+    off = {"structure": {"mode": "off"}, "retry": {"attempts": 1}}
+    async with world(Speaker("chat", "She was a countess."), levers=off, classes=PERSON) as w:
+        await w.ask(request)
+        assert (await w.ask(request, request_class="person")).by == "exact_cache"
+
+
+@virtual
+async def test_there_is_no_asking_again_without_time_for_it():
+    """With half a second left, and an answer that took one, the broken one is given before its deadline passes."""
+    async with world(Speaker("chat", BROKEN, GOOD), levers=ON) as w:
+        assert (await w.ask(asking("chat"), deadline_ms="1500")).text == BROKEN
+        assert w.calls == 1
+        assert the(w, "asked again")["reason"] == "not asked again: there is no time left for it"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@virtual
+async def test_a_form_that_the_providers_protocol_lacks_is_said_in_words(stream: bool):
+    """``json_object`` has no word in Messages: its caller, in Chat, gets an object all the same, and no error."""
+    form = {"response_format": {"type": "json_object"}}
+    async with world(Speaker("messages", f"Sure: {GOOD}"), levers=ON) as w:
+        got = await w.ask(asking("chat", schema=None, stream=stream, stream_options=None, **form))
+        assert orjson.loads(got.streamed_text if stream else got.text) == ADA
+        assert "Answer with one JSON object" in w.provider.asked[0]["system"]
+
+
+@pytest.mark.parametrize("spoken", PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@virtual
+async def test_contracts_are_held_across_protocols(protocol: str, spoken: str):
+    """Whatever the provider speaks, the caller's words are mended, asked for again and given in its own protocol."""
+    async with world(Speaker(spoken, BROKEN, FAULTS["fence"]), levers=ON) as w:
+        got = await said(w, protocol, asking(protocol, stream=True))
+        assert orjson.loads(text_of(protocol, got)) == ADA
+        assert w.rows()[0].attempts == 2
+
+
+@virtual
+async def test_a_recording_is_held_to_the_contract_as_it_is():
+    """A recording has the answer to what its caller asked: that is read, and mended, in place of an error."""
+    request = asking("chat", schema=None)
+    recording = Recording([RecordedAnswer(request=request, response=saying("chat", FAULTS["fence"]),
+                                          timing=Timing(duration_s=0.5, basis="measured"))])  # fmt: skip
+    async with world(Recorded("openai", recording), levers=ON, classes=PERSON) as w:
+        got = await w.ask(request, request_class="person")
+        assert orjson.loads(got.text) == ADA
+        assert [one["action"] for one in decisions(w.rows()[0], "structure")] == ["as asked", "repaired"]
+        unknown = await w.failing(asking("chat", "Who else?", schema=None), request_class="person")
+        assert isinstance(unknown, NotRecorded)
 
 
 def policy(how: str, **more: Any) -> dict[str, Any]:

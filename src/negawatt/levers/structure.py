@@ -7,6 +7,7 @@ for once more with the error, then asked of the policy's reference; what is brok
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from negawatt.call import Attempt, Call, Request, Target
 from negawatt.config import RequestClass
 from negawatt.config_shape import Structure as Settings
 from negawatt.economics.reference import in_place_of
-from negawatt.errors import ConfigError, InvalidRequest, RequestError, UpstreamError, UpstreamStatus
+from negawatt.errors import ConfigError, InvalidRequest, NotRecorded, RequestError, UpstreamError, UpstreamStatus
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 from negawatt.routing.asked import asked_of
@@ -91,6 +92,11 @@ class Structure:
         self._parts = parts
         self._schemas = {name: policy.schema for name, policy in classes.items() if policy.schema is not None}
         self._refused: dict[tuple[str, bytes], None] = {}  # targets and schemas that do not go together
+        self._digests = {
+            name: hashlib.sha256(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+            for name, schema in self._schemas.items()
+            if classes[name].levers.get(NAME, settings.mode) in ("on", "canary")
+        }
         for name, schema in self._schemas.items():
             wrong = no_schema(schema)
             if wrong is not None:
@@ -105,13 +111,27 @@ class Structure:
             reply.on_end(partial(self._looked_at, call, plan))
             return reply
         before = len(call.trail.attempts)
-        reply, request = await self._ask(call, forward, plan)
+        try:
+            reply, request = await self._ask(call, forward, plan)
+        except NotRecorded:
+            # A recording knows what its caller asked, in its own words: its answer is held to the contract as it is.
+            plan = plan._replace(sought=self._plain(plan.sought.schema))
+            reply, request = await self._sent(call, forward, call.request), call.request
+            call.note(NAME, "as asked", "there is no recording of the request in another form")
         if not plan.held:
             reply.on_end(partial(self._looked_at, call, plan))
             return reply
         tried = self._tried(call, plan, await Held.of(call, reply), request, before)
         found = tried if tried.problem is None else await self._mended(call, forward, plan, tried)
         return self._given(call, plan, found)
+
+    def scoped(self, call: Call) -> Call:
+        """Return *call* with its class's schema in its scope: another class's answers to the same are none for it."""
+        digest = self._digests.get(call.request_class)
+        if digest is None:
+            return call
+        policy = f"{call.scope.model_policy} schema {digest}"
+        return call.with_(scope=msgspec.structs.replace(call.scope, model_policy=policy))
 
     # -- what is asked for -----------------------------------------------------------------------------------------
 
@@ -146,6 +166,9 @@ class Structure:
             words=_words(call) if shorter and settings.split else None, extract=self._parts.extract,
         )  # fmt: skip
         return Plan(found, own, held)
+
+    def _plain(self, schema: Any) -> Sought:
+        return sought(schema, mend=self._settings.repair, compact=False, words=None, extract=self._parts.extract)
 
     async def _ask(self, call: Call, forward: Handler, plan: Plan) -> tuple[Reply, Request]:
         """Ask for what is sought, natively or in words; return the reply, and the request that was sent."""
