@@ -8,13 +8,15 @@ if TYPE_CHECKING:
     from negawatt.config import Config, load_config
     from negawatt.gateway import Gateway
     from negawatt.layering import LayerCache, cached
+    from negawatt.prompts import load_prompts, render
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Gateway", "LayerCache", "__version__", "cached", "load_config"]
+__all__ = ["Config", "Gateway", "LayerCache", "__version__", "cached", "load_config", "load_prompts", "render"]
 
 _HOMES = {
     "Gateway": "negawatt.gateway", "Config": "negawatt.config", "load_config": "negawatt.config",
     "LayerCache": "negawatt.layering", "cached": "negawatt.layering",
+    "load_prompts": "negawatt.prompts", "render": "negawatt.prompts",
 }  # fmt: skip
 
 
