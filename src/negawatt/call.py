@@ -85,6 +85,12 @@ class Request:
     def get(self, name: str, default: Any = None) -> Any:
         return self.data.get(name, default)
 
+    def without(self, name: str) -> Request:
+        """Return a copy without the field *name*; itself where there is none."""
+        if name not in self.data:
+            return self
+        return Request(data={field: value for field, value in self.data.items() if field != name})
+
     def replace(self, **fields: Any) -> Request:
         """Return a copy with *fields* changed; a field changed to the value it had leaves the bytes alone."""
         if all(self.data.get(name) == value for name, value in fields.items()):
@@ -162,6 +168,14 @@ class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tool_digests: str | None = None  # of what tools returned and the request does not show
     model_policy: str | None = None  # where the model's name leads, as long as the configuration stays as it is
     headers: Headers | None = None  # those of the caller that the provider obeys
+
+
+class FromTemplate(msgspec.Struct, frozen=True, gc=False):
+    """The prompt template that a request was rendered from, and what each of its blocks says: (name, text)."""
+
+    name: str
+    version: str
+    blocks: tuple[tuple[str, str], ...]
 
 
 NO_HINTS = Hints()
@@ -318,6 +332,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 0  # as declared or as read; an oversize body is not read to its end
     hints: Hints = NO_HINTS
     caller: Caller | None = None
+    template: FromTemplate | None = None
     request_class: str = "default"
     policy: str | None = None  # that chooses the model; None: the caller chose it
     scope: Scope = NO_SCOPE

@@ -90,6 +90,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     response_id: str | None = None  # as the provider named its answer
     counted_input_tokens: int | None = None  # before the call, here
     count_basis: str | None = None  # how
+    # of a prompt template
+    template: str | None = None
+    template_version: str | None = None
+    prompt_blocks: str | None = None  # JSON: {block: tokens}
 
 
 FIELDS: tuple[str, ...] = Outcome.__struct_fields__

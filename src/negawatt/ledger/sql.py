@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from negawatt.ledger.outcome import FIELDS, Outcome
 
-VERSION = 2  # of the schema; kept in the file's user_version
+VERSION = 3  # of the schema; kept in the file's user_version
 
 _TYPES = {str: "TEXT", float: "REAL", int: "INTEGER", bool: "INTEGER"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,16 +33,29 @@ class Count(Protocol):
     def __call__(self, name: str, **labels: str) -> None: ...
 
 
+class Blocks(Protocol):
+    """Returns, as JSON, the tokens that blocks of a template have to a model."""
+
+    def __call__(self, model: str, blocks: Sequence[tuple[str, str]]) -> str: ...
+
+
 class Meter:
     """Writes one row for each call whose caller is known."""
 
     def __init__(
-        self, accounts: Accounts, ledger: Ledger, *, keep_content: bool = False, count: Count | None = None
+        self,
+        accounts: Accounts,
+        ledger: Ledger,
+        *,
+        keep_content: bool = False,
+        count: Count | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         self._accounts = accounts
         self._ledger = ledger
         self._keep_content = keep_content
         self._count = count
+        self._blocks = blocks
         self._versions = _encode(accounts.versions).decode()
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
@@ -123,7 +137,18 @@ class Meter:
             response_id=_response_id(trail),
             counted_input_tokens=None if trail.counted is None else trail.counted.tokens,
             count_basis=None if trail.counted is None else trail.counted.basis,
+            **self._template(call, last),
         )
+
+    def _template(self, call: Call, last: Attempt | None) -> dict[str, Any]:
+        """Return the columns of a prompt template; the answer has left, so that counting its blocks delays nobody."""
+        if call.template is None:
+            return {}
+        target = last.target if last is not None else call.targets[0] if call.targets else None
+        counted = None if self._blocks is None or target is None else self._blocks(target.model, call.template.blocks)
+        return {
+            "template": call.template.name, "template_version": call.template.version, "prompt_blocks": counted
+        }  # fmt: skip
 
     def _amounts(self, bill: Bill, trail: Trail, overhead_s: float) -> dict[str, Any]:
         """Return the columns of usage, money and energy. What we burned ourselves comes off every saving."""

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from negawatt.call import Call, Request
-from negawatt.protocol import Contract, Prompt, Wire
+from negawatt.protocol import Contract, Prompt
 from negawatt.recall.reading import language_at_sight
 
 MOST_ASKED = 20_000  # characters of an ask
@@ -148,11 +148,12 @@ def asked_of(call: Call) -> Asked:
     """
     known = call.request.asked
     if known is None or known.protocol != call.wire.name:
-        known = call.request.asked = _read(call.request, call.wire)
+        known = call.request.asked = _read(call)
     return known
 
 
-def _read(request: Request, wire: Wire) -> Asked:
+def _read(call: Call) -> Asked:
+    request, wire = call.request, call.wire
     prompt = wire.prompt(request)
     messages = prompt.messages
     ask, place = _ask(messages)
@@ -167,7 +168,7 @@ def _read(request: Request, wire: Wire) -> Asked:
         tools=tuple([_name(tool) for tool in prompt.tools]),
         contract=wire.contract(request),
         metadata=_metadata(request.get("metadata")),
-        template=_template(request),
+        template=_template(request) if call.template is None else call.template.name,
         turns=sum(isinstance(message, dict) and message.get("role") == "user" for message in messages),
         after_tool=isinstance(last, dict) and last.get("role") in _TOOLS,
         prompt=prompt,
