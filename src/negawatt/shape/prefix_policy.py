@@ -75,13 +75,18 @@ class PrefixPolicy:
         """How often what kinds of parts came again."""
         return self._sightings.tables
 
-    def decide(self, blocks: Sequence[Block], now: float) -> Marking:
-        """Return what to write of *blocks* at *now* (seconds, never running backwards); `observe` says it was sent."""
+    def decide(self, blocks: Sequence[Block], now: float, *, longest_s: float | None = None) -> Marking:
+        """Return what to write of *blocks* at *now* (seconds, never running backwards); `observe` says it was sent.
+
+        *longest_s*: only lifetimes up to it are bought.
+        """
         self._sightings.until(now)
         cached = self.cached(blocks, now)
         best = Marking(cached, cached, None, 0.0)
         kinds = self._kinds(blocks, now)
         for life in self._lifetimes:
+            if longest_s is not None and life.ttl_s > longest_s:
+                continue
             worth: dict[tuple[Kind, int], float] = {}
             gain = 0.0
             for at in range(cached, len(blocks)):
@@ -118,6 +123,11 @@ class PrefixPolicy:
             if kept is None or kept[0] < now:
                 return at
         return len(blocks)
+
+    def kept_for(self, block: Block) -> Lifetime | None:
+        """Return for how long the provider keeps *block*, None where it was never written."""
+        kept = self._kept.get(block.id)
+        return None if kept is None else kept[1]
 
     def _kinds(self, blocks: Sequence[Block], now: float) -> list[tuple[Kind, int]]:
         """Return the kind of each block, and how often it has been sent with this time.
