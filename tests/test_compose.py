@@ -97,7 +97,7 @@ def test_caches_key_on_what_the_template_says(prompts, tmp_path):
     ("field", "said"),
     [
         ({"template": "desks"}, "negawatt.template: there is no template 'desks'; known: desk, role"),
-        ({"template": "desk"}, "negawatt.variables.question: template 'desk' needs this variable, a str"),
+        ({"template": "desk"}, "negawatt.variables.question: template 'desk' needs this variable, a string"),
         (
             {"template": "desk", "variables": {"question": 1}},
             "negawatt.variables.question: expected a string, got an integer",

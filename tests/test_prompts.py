@@ -127,7 +127,7 @@ def test_numbers_dates_and_closed_lists_stand_bare(tmp_path):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({}, "variables.question: template 'desk' needs this variable, a str"),
+        ({}, "variables.question: template 'desk' needs this variable, a string"),
         ({"question": 3}, "variables.question: expected a string, got an integer"),
         ({"question": "x" * 41}, "variables.question: at most 40 characters, got 41"),
         ({"question": "x", "tier": "iron"}, "variables.tier: expected one of basic, gold, got 'iron'"),

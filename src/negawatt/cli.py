@@ -13,6 +13,7 @@ from negawatt import __version__
 from negawatt.commands.cache import cache
 from negawatt.commands.evaluate import evaluate
 from negawatt.commands.ledger import ledger
+from negawatt.commands.prompts import prompts
 from negawatt.commands.proof import demo, replay, report
 from negawatt.commands.route import route
 from negawatt.commands.serve import init, serve
@@ -38,7 +39,7 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, evaluate, route, cache, ledger, tokens):
+for _command in (init, serve, demo, replay, report, evaluate, route, cache, ledger, tokens, prompts):
     cli.add_command(_command)
 
 

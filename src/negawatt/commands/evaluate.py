@@ -111,10 +111,10 @@ def _evaluated(suite: Suite, folder: Path, options: dict[str, Any], as_json: boo
     asked = questions(suite, cases)
     with RunFile(folder / "run.jsonl") as found:
         todo = missing(asked, found, failed=options["retry_failed"])
-        _agreed(suite, cases, todo, options["yes"])
+        agreed(suite, cases, todo, options["yes"])
         with progress("asking") as (begin, step):
             begin(len(todo))
-            ask_all(suite, todo, found, _counting(step))
+            ask_all(suite, todo, found, counting(step))
         _judged(suite, cases, asked, found)
         run = ({one.key: one.asked for one in asked}, found)
         table = table_of(suite, cases, run[0], found)
@@ -163,15 +163,15 @@ def judge(suite: Suite, needed: list[Task], found: RunFile) -> None:
     todo = [task for task in needed if verdict_of(found, task) is None]
     with progress("judging") as (begin, step):
         begin(len(todo))
-        asyncio.run(judge_all(suite, todo, found, _counting(step)))
+        asyncio.run(judge_all(suite, todo, found, counting(step)))
 
 
-def _counting(step: Callable[[int], None]) -> Callable[[], None]:
+def counting(step: Callable[[int], None]) -> Callable[[], None]:
     done = iter(range(1, 1 << 60))
     return lambda: step(next(done))
 
 
-def _agreed(suite: Suite, cases: list[SuiteCase], todo: list[Question], yes: bool) -> None:
+def agreed(suite: Suite, cases: list[SuiteCase], todo: list[Question], yes: bool) -> None:
     """Say what live calls will cost, and ask whether to make them. Raises `click.Abort` or `InputError`."""
     from negawatt.proof.evaluate import estimate
     from negawatt.proof.formats import usd

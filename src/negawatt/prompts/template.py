@@ -101,7 +101,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
             if value is not None:
                 found[name] = variable.checked(value, place)
             elif variable.needed:
-                message = f"{place}: template {self.name!r} needs this variable, a {variable.type}"
+                message = f"{place}: template {self.name!r} needs this variable, {variable.expected}"
                 raise InvalidRequest(message, param=place)
             else:
                 unset = variable.default is msgspec.UNSET

@@ -43,6 +43,11 @@ class Variable(Section, frozen=True):
     def needed(self) -> bool:
         return self.default is msgspec.UNSET if self.required is None else self.required
 
+    @property
+    def expected(self) -> str:
+        """What a value is, in words."""
+        return _EXPECTED[self.type]
+
     def checked(self, value: Any, where: str) -> Any:
         """Return *value* as it is of this type. Raises `InvalidRequest` that names *where* and what was expected."""
         found = _AS[self.type](value)
