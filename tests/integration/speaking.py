@@ -34,7 +34,7 @@ class Speaker(Process):
 class Spoken(Gateway):
     """A gateway whose models ``chat-1``, ``responses-1`` and ``messages-1`` speak one protocol each, ``all-1`` all."""
 
-    def __init__(self, folder: Path, speaker: Speaker) -> None:
+    def __init__(self, folder: Path, speaker: Speaker, **levers: Json) -> None:
         provider = {"kind": "openai-compatible", "base_url": speaker.base_url}
         others = ["count_tokens", "completions", "embeddings", "rerank"]
         rows: list[Json] = [
@@ -43,18 +43,18 @@ class Spoken(Gateway):
         rows.append({"name": "all", **provider, "models": ["all-*"], "protocols": [*PROTOCOLS, *others]})
         super().__init__(folder, {
             "holdout": {"share": 0.0},
-            "levers": {"exact_cache": {"mode": "off"}, "retry": {"attempts": 1}},
+            "levers": {"exact_cache": {"mode": "off"}, "retry": {"attempts": 1}, **levers},
             "providers": rows,
         })  # fmt: skip
         self.speaker = speaker
 
 
 @contextlib.contextmanager
-def spoken(folder: Path) -> Iterator[Spoken]:
-    """Start both, and stop them."""
+def spoken(folder: Path, **levers: Json) -> Iterator[Spoken]:
+    """Start both, and stop them. *levers*: settings beside the usual ones."""
     speaker = Speaker(folder)
     try:
-        gateway = Spoken(folder, speaker)
+        gateway = Spoken(folder, speaker, **levers)
         try:
             yield gateway
         finally:
