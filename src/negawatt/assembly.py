@@ -19,6 +19,7 @@ from negawatt.config import Config
 from negawatt.economics.accounts import Accounts
 from negawatt.economics.capabilities import KnownModels
 from negawatt.economics.counting import TokenCounter
+from negawatt.economics.prefix_terms import market_of
 from negawatt.economics.prices import context_window
 from negawatt.economics.usage import Usage
 from negawatt.ledger import Ledger
@@ -28,12 +29,14 @@ from negawatt.levers.coalesce import Coalesce
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.item_cache import ItemCache
+from negawatt.levers.prefix import Prefix
 from negawatt.levers.route import Parts as RouteParts
 from negawatt.levers.route import Route
 from negawatt.levers.semantic_cache import Parts, SemanticCache
 from negawatt.levers.structure import Parts as StructureParts
 from negawatt.levers.structure import Structure
 from negawatt.pipeline import Background, Handler, Step
+from negawatt.prompts.template import Prompts
 from negawatt.providers import Provider
 from negawatt.recall.compare import Judge
 from negawatt.recall.learner import Learner
@@ -55,7 +58,7 @@ from negawatt.verify.schema import broken_contract
 
 log = logging.getLogger(__name__)
 
-SAVING_LEVERS = ("exact_cache", "item_cache", "coalesce", "semantic_cache", "cap", "route")
+SAVING_LEVERS = ("compose", "exact_cache", "item_cache", "coalesce", "semantic_cache", "cap", "route")
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,23 @@ def mode_of(config: Config, lever: str, call: Call) -> str:
     policy = config.classes.get(call.request_class)
     usual: str = getattr(config.levers, lever).mode
     return usual if policy is None else policy.levers.get(lever, usual)
+
+
+def prompts(config: Config) -> Prompts | None:
+    """Return the templates that *config* names; None where it names none. Raises `ConfigError`."""
+    from negawatt.prompts.reading import load_prompts
+
+    folder = config.levers.compose.prompts
+    return None if folder is None else load_prompts(folder)
+
+
+def prefixing(shared: Shared, providers: Mapping[str, Provider]) -> list[Step]:
+    """Return what puts the stable part of prompts first, and marks it, as a step; nothing where neither is on."""
+    settings = shared.config.levers.compose
+    if not settings.stable and settings.marks == "off":
+        return []
+    market = market_of(shared.accounts, KnownModels(), lambda target: providers[target.provider].speaks)
+    return [step("compose", Prefix(settings, market, shared.clock), shared.config)]
 
 
 def certain(shared: Shared, pipeline: Callable[[], Handler]) -> tuple[ExactCache, ItemCache, Coalesce]:
@@ -127,8 +147,8 @@ def semantic(shared: Shared, recall: Recall | None, bottom: Handler) -> tuple[Le
     return learner, [step("semantic_cache", lever, shared.config)]
 
 
-def shortened(shared: Shared, policies: Policies) -> list[Step]:
-    """Return what holds answers to their schemas and limits their length. Raises `ConfigError`."""
+def contracts(shared: Shared, policies: Policies) -> Structure:
+    """Return what holds answers to their schemas. Raises `ConfigError`."""
     config = shared.config
     takes = takes_schemas(config)
 
@@ -146,12 +166,16 @@ def shortened(shared: Shared, policies: Policies) -> list[Step]:
         return ranked is not None and ranked.settings.how == "cascade"
 
     parts = StructureParts(takes=all_take, reference=reference, verified=verified)
-    structure = Structure(config.levers.structure, config.classes, parts)
-    cap_parts = CapParts(
+    return Structure(config.levers.structure, config.classes, parts)
+
+
+def caps(shared: Shared) -> Cap:
+    """Return what limits how long answers are."""
+    config = shared.config
+    parts = CapParts(
         alert=shared.telemetry.alert, takes_verbosity=takes_verbosity(config), newer_word=newer_limit(config)
     )
-    cap = Cap(config.levers.cap, config.classes, cap_parts)
-    return [step("structure", structure, config), step("cap", cap, config)]
+    return Cap(config.levers.cap, config.classes, parts)
 
 
 def rank(shared: Shared, costs: Costs) -> Policies:

@@ -41,10 +41,12 @@ from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
 from negawatt.levers.classify import Classify
+from negawatt.levers.compose import Compose
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
 from negawatt.pipeline import Background, Handler, Pipeline
+from negawatt.prompts.attribution import BlockTokens
 from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
@@ -99,7 +101,11 @@ class Gateway:
         self._choosing = choosing
         self.tokens = tokens
         self.telemetry = Telemetry()
-        self.meter = Meter(accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count)
+        self.prompts = assembly.prompts(config)
+        self.meter = Meter(
+            accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count,
+            blocks=BlockTokens(lambda model, text: tokens.count_text(model, text).tokens).of,
+        )  # fmt: skip
         self._shared = assembly.Shared(
             config=config, clock=clock, rng=rng, store=store, ledger=ledger, accounts=accounts, tokens=tokens,
             catalogue=self.catalogue, background=self.background, telemetry=self.telemetry,
@@ -107,27 +113,30 @@ class Gateway:
         )  # fmt: skip
         conversations = Conversations(ledger, divided=keyring.divided, classes=config.classes)
         self.admit = Admit(
-            config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms, conversations=conversations
-        )
+            config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms, conversations=conversations,
+            compose=Compose(self.prompts),
+        )  # fmt: skip
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
         counter = Counter(providers, WIRES, tokens, {"count_tokens": partial(assembly.counted_here, tokens)})
         self.policies, self.route = assembly.routing(self._shared, choosing, conversations, providers, counter)
+        self.structure = assembly.contracts(self._shared, self.policies)
         self.classify = Classify(config.classes, config.levers.classify, choosing.intents, choosing.embedder)
         self.learner, self.pipeline = self._levers(counter)
         self._classified = self._first()
 
     def _first(self) -> Handler:
         """Return what comes before the levers that are tuned by the class: it is named, and its policy found."""
-        handler: Handler = self.pipeline if self.route is None else self._assigned
+        contracts = any(policy.schema is not None for policy in self.config.classes.values())
+        handler: Handler = self.pipeline if self.route is None and not contracts else self._assigned
         if not self.config.classes:
             return handler
         steps = [step("classify", self.classify, self.config)]
         return Pipeline(steps, handler, class_modes={}, background=self.background)
 
     async def _assigned(self, call: Call) -> Reply:
-        return await self.pipeline(self.policies.assigned(call))
+        return await self.pipeline(self.structure.scoped(self.policies.assigned(call)))
 
     def _levers(self, counter: Handler) -> tuple[Learner | None, Pipeline]:
         """Return the levers in the one order that they have; the others of the design have their place marked."""
@@ -136,7 +145,7 @@ class Gateway:
         cache, items, coalesce = assembly.certain(shared, lambda: self.pipeline)
         learner, semantic = assembly.semantic(shared, self.recall, counter)
         steps = [
-            # compose       the request takes its final meaning
+            # (compose)     has rendered the template that the request names: it takes its final meaning
             # (classify)    has named the class that every later lever is tuned by: a call enters here by its class
             # offload       the cheapest answer has no model
             step("exact_cache", cache, config),  # certain, microseconds
@@ -144,9 +153,11 @@ class Gateway:
             step("coalesce", coalesce, config),  # n equal calls cost one
             *semantic,  # a guess, so after certainty
             # compress      after the caches, so that they key on the request as asked
-            *assembly.shortened(shared, self.policies),  # the output contract, and the limit that needs it
+            step("structure", self.structure, config),  # the output contract
+            step("cap", assembly.caps(shared), config),  # needs the contract
             *routed,  # when the final size is known
             # batch         per chosen model
+            *assembly.prefixing(shared, self._providers),  # what is sent is known, and who reads it
             step("retry", Retry(config.levers.retry, self.clock, self._rng), config),  # nearest to the network
         ]
         modes = {name: policy.levers for name, policy in config.classes.items()}
@@ -257,7 +268,7 @@ class Gateway:
         found: list[Call] = []
 
         async def stop(call: Call) -> Reply:
-            found.append(self.policies.assigned(call))
+            found.append(self.structure.scoped(self.policies.assigned(call)))
             return Reply(call.wire, body=b"{}")
 
         reply = await self.admit(call, partial(self.classify, forward=stop))

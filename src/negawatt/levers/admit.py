@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -108,13 +108,21 @@ class Admit:
     """Turns a stranger's bytes into a call with a caller, a class, a scope, a deadline and targets."""
 
     def __init__(
-        self, config: Config, *, keyring: Callers, catalogue: Catalogue, alarms: Alarms, conversations: Conversations
+        self,
+        config: Config,
+        *,
+        keyring: Callers,
+        catalogue: Catalogue,
+        alarms: Alarms,
+        conversations: Conversations,
+        compose: Callable[[Call], Call] = lambda call: call,
     ) -> None:
         self._alarms = alarms
         self._conversations = conversations
         self._server = config.server
         self._classes = config.classes
         self._keyring = keyring
+        self._compose = compose
         self._catalogue = catalogue
         self._vary = frozenset(name.lower() for name in config.cache.vary)
         self._in_flight = 0
@@ -126,6 +134,7 @@ class Admit:
     async def __call__(self, call: Call, forward: Handler) -> Reply:
         call = call.with_(caller=self._keyring.caller(call.hints.key))  # known from here on: the row names them
         self._check_size(call)
+        call = self._compose(call)  # before its fields are looked at: a template may bring them
         call.wire.check(call.request)
         call = self._admitted(call)
         if self._in_flight >= self._server.max_in_flight:

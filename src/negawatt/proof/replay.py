@@ -150,6 +150,7 @@ def arm_configs(config: Config, arms: Sequence[str]) -> dict[str, Config]:
         for name in config.levers.__struct_fields__
         if name != "classify"  # it saves nothing: every arm has the same classes
         and (name != "route" or config.policies)
+        and (name != "compose" or config.levers.compose.stable or config.levers.compose.marks != "off")
         and (getattr(unasked, name).mode != "off" or getattr(config.levers, name).mode != "off")
     }
     found: dict[str, Config] = {}
