@@ -178,6 +178,20 @@ def test_a_template_that_names_itself_is_refused_with_the_chain(tmp_path):
     assert "bad -> bad" in refused(tmp_path, "::: include bad\n", b="x", c="x")
 
 
+def test_a_readme_and_hidden_files_are_no_templates(tmp_path):
+    """Everything else in the folder is one."""
+    folder(tmp_path, desk=DESK, README="{{ nothing }}", shared__readme="{{ nothing }}")
+    (tmp_path / ".draft.md").write_text("{{ nothing }}")
+    assert load_prompts(tmp_path).names == ("desk",)
+
+
+def test_a_long_chain_of_templates_is_refused(tmp_path):
+    """Before it could exhaust anything."""
+    chain = {f"t{i:03}": f"::: include t{i + 1:03}\n" for i in range(60)}
+    with pytest.raises(ConfigError, match="more than 20 deep"):
+        load_prompts(folder(tmp_path, **chain, t060="end"))
+
+
 def test_an_included_template_brings_its_blocks_and_variables(tmp_path):
     """Blocks are named after the template; conditions of both must hold; a version changes with what is included."""
     tone = (

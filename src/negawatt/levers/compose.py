@@ -13,7 +13,7 @@ import msgspec
 from negawatt.call import Call, FromTemplate, Request, json_name
 from negawatt.errors import InvalidRequest
 from negawatt.prompts.protocols import PROTOCOLS, fields_of
-from negawatt.prompts.template import Prompts, Rendered, Template
+from negawatt.prompts.template import Prompts, Template
 
 NAME = "compose"
 FIELD = "negawatt"  # of a request: ours, and never sent on
@@ -47,7 +47,8 @@ class Compose:
         if call.wire.name not in PROTOCOLS:
             where = f"{FIELD}.template"
             raise InvalidRequest(f"{where}: a template makes messages, which {call.wire.name} has not", param=where)
-        rendered = _rendered(self._template(asked.template), asked)
+        template = self._template(asked.template, asked.version)
+        rendered = template.render(asked.variables, where=f"{FIELD}.variables")
         call.note(NAME, "rendered", rendered.name, detail={"version": rendered.version})
         version = call.hints.prompt_version or rendered.version  # the caller's word first: caches key on it
         told = FromTemplate(rendered.name, rendered.version, tuple((one.name, one.text) for one in rendered.blocks))
@@ -57,11 +58,11 @@ class Compose:
             hints=msgspec.structs.replace(call.hints, prompt_version=version),
         )
 
-    def _template(self, name: str) -> Template:
-        where = f"{FIELD}.template"
+    def _template(self, name: str, version: str | None) -> Template:
         if self._prompts is None:
+            where = f"{FIELD}.template"
             raise InvalidRequest(f"{where}: no folder of templates is configured (levers.compose.prompts)", param=where)
-        return self._prompts.template(name, where=where)
+        return self._prompts.template(name, version, under=f"{FIELD}.")
 
 
 def _asked(given: Any) -> Composed:
@@ -73,11 +74,3 @@ def _asked(given: Any) -> Composed:
         if not isinstance(given, dict):
             what = f"expected an object, got {json_name(given)}"
         raise InvalidRequest(f"{place}: {what.replace('`', '')}", param=place) from error
-
-
-def _rendered(template: Template, asked: Composed) -> Rendered:
-    if asked.version is not None and not (len(asked.version) >= 6 and template.digest.startswith(asked.version)):
-        where = f"{FIELD}.version"
-        message = f"{where}: template {template.name!r} has version {template.version}, not {asked.version[:64]!r}"
-        raise InvalidRequest(message, param=where)
-    return template.render(asked.variables, where=f"{FIELD}.variables")

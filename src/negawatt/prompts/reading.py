@@ -91,7 +91,7 @@ def load_prompts(folder: Path | str) -> Prompts:
     sources: dict[str, _Source] = {}
     for path in files:
         name = path.relative_to(root).with_suffix("").as_posix()
-        if name.rpartition("/")[2].upper() == "README":
+        if name.rpartition("/")[2].upper() == "README" or any(part.startswith(".") for part in name.split("/")):
             continue
         if not _NAME.fullmatch(name):
             _refuse(str(path), 1, f"{name!r} is no name for a template: letters, digits, '_', '.', '-' and folders")

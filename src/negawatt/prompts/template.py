@@ -156,17 +156,17 @@ class Prompts:
     def __iter__(self) -> Iterator[Template]:
         return (self._templates[name] for name in self.names)
 
-    def template(self, name: str, version: str | None = None, *, where: str = "template") -> Template:
+    def template(self, name: str, version: str | None = None, *, under: str = "") -> Template:
         """Return the template *name*. Raises `InvalidRequest` where there is none, or none of this *version*.
 
-        *version*: the digest, or a beginning of it of at least 6 digits.
+        *version*: the digest, or a beginning of it of at least 6 digits. *under*: what the error puts before the field.
         """
         found = self._templates.get(name)
         if found is None:
-            raise _unknown(where, f"there is no template {name[:100]!r}", self.names)
+            raise _unknown(f"{under}template", f"there is no template {name[:100]!r}", self.names)
         if version is not None and not (6 <= len(version) <= _LONGEST_VERSION and found.digest.startswith(version)):
             there = f"template {name!r} has version {found.version}, not {version[:_LONGEST_VERSION]!r}"
-            raise InvalidRequest(f"version: {there}", param="version")
+            raise InvalidRequest(f"{under}version: {there}", param=f"{under}version")
         return found
 
     def render(
