@@ -41,11 +41,12 @@ demo-real: setup     ## the same on real answers: make demo-real DATA=../shared/
 test: setup $(VERCEL)/node_modules/.made     ## run every test
 	@$(BIN)/python -m pytest
 
-check: setup     ## lint, formatting, types, house rules
+check: setup     ## lint, formatting, types, house rules, the tokens of our own prompts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || (echo "run: make format" && false)
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/test_house.py
+	@$(BIN)/negawatt check --strict
 
 format: setup     ## put the code into its usual form
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

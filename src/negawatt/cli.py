@@ -11,6 +11,7 @@ import click
 
 from negawatt import __version__
 from negawatt.commands.cache import cache
+from negawatt.commands.check import check
 from negawatt.commands.evaluate import evaluate
 from negawatt.commands.ledger import ledger
 from negawatt.commands.prompts import prompts
@@ -29,6 +30,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt demo                         a replay of the sample workload: what each lever saves
   negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
   negawatt eval SUITE                   which is the smallest model that is good enough
+  negawatt check                        have the prompts of this repository grown?
   negawatt route test PROMPT            which model a request would go to, and why
 """
 
@@ -39,7 +41,7 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, evaluate, route, cache, ledger, tokens, prompts):
+for _command in (init, serve, demo, replay, report, evaluate, check, route, prompts, cache, ledger, tokens):
     cli.add_command(_command)
 
 
