@@ -127,6 +127,7 @@ def test_an_exception_has_its_reason_in_the_file(tmp_path):
         ('A = "Request {request_id}: answer as well as you possibly can."', [("volatile", "error")]),
         ('A = f"Session {uuid.uuid4()}: answer as well as you possibly can."', [("volatile", "error")]),
         ('A = "Dear {customer}: answer as well as you possibly can."', []),
+        ('A = "Asked was {question}. Now it is {now}. Answer as well as you can."', []),
         ('A = "Current date: 2026-11-01. Answer."', [("volatile", "error")]),
         ('A = "The terms of 2026-11-01 apply to all orders."', []),
         ('A = "Seen at 2026-11-01T10:00:00Z by us."', [("volatile", "warning")]),

@@ -30,11 +30,12 @@ class _Passage(NamedTuple):
 
 def duplicated(plan: Plan, measured: Measured) -> Iterator[Finding]:
     """Yield every passage that an earlier one says already, with where that stands."""
-    passages = [one for surface in measured.surfaces if surface.kind != "tools" for one in _passages(plan, surface)]
+    there = [one for surface in measured.surfaces if surface.kind != "tools" for one in _passages(plan, surface)]
+    passages = {(one.place, one.words): one for one in reversed(there)}  # what is included stands in one place
     first: dict[tuple[str, ...], _Passage] = {}
-    for one in passages:
+    for one in reversed(passages.values()):
         before = first.setdefault(one.words, one)
-        if before.place != one.place:  # what two templates include stands in one place
+        if before is not one:
             yield _said_twice(one, before, 1.0)
     distinct = list(first.values())
     for at, other, similarity in _similar([_runs(one.words) for one in distinct], plan.file.duplicates.similarity):

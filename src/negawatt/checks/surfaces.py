@@ -34,7 +34,8 @@ class Place(NamedTuple):
 class Block(NamedTuple):
     """A part of a surface: its *text* without what is put into its *holes*, and the *source* from *line* on.
 
-    *path*: the file that it comes from, where that is another than its surface's.
+    *path*: the file that it comes from, where that is another than its surface's. *stable* False: it is meant to be
+    another one each time, as are the context and the task of a template.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Block(NamedTuple):
     source: str = ""
     holes: tuple[Hole, ...] = ()
     path: str | None = None
+    stable: bool = True
 
     def line_of(self, words: str) -> int:
         """Return the line of the file in which *words* first stand; the block's first where they are not found."""
