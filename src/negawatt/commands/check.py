@@ -126,7 +126,7 @@ def _calls(checked: Checked, options: dict[str, Any]) -> Mapping[str, float | No
 
 
 def _daily(path: Path) -> dict[str, float]:
-    """Return the calls a day of each class in the ledger's last 30 days, or as many as it has."""
+    """Return the calls a day that were sent of each class in the ledger's last 30 days, or as many as it has."""
     from collections import Counter
 
     from negawatt.ledger.sqlite import read_rows
@@ -135,7 +135,7 @@ def _daily(path: Path) -> dict[str, float]:
     counts: Counter[str] = Counter()
     first = until
     for row in read_rows(path, until - _SPAN_S, until):
-        counts[row.request_class or "default"] += 1
+        counts[row.request_class] += row.attempts  # what a cache answers is not sent
         first = min(first, row.received_at)
     days = max((until - first) / 86_400, 1.0)
     return {name: count / days for name, count in counts.items()}
