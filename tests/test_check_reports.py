@@ -210,9 +210,7 @@ def test_calls_a_day_come_from_the_ledger(tmp_path):
     surfaces = 'constants = ["asks.py:*"]\nclass = "support"'
     repository(tmp_path, {"asks.py": f"A = {STABLE!r}\n"}, surfaces=surfaces)
     _, report, _, _, _ = reports(tmp_path, "--update", "--ledger", str(tmp_path / "ledger.sqlite"))
-    assert report["surfaces"][0]["calls_per_day"] == pytest.approx(
-        7.5, rel=0.01
-    )  # 30 in four days, without what a cache answered
+    assert report["surfaces"][0]["calls_per_day"] == pytest.approx(7.5, rel=0.01)  # 30 in four days
     _, report, _, _, _ = reports(tmp_path)
     assert report["surfaces"][0]["calls_per_day"] is None
 
