@@ -41,12 +41,21 @@ class Locked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     blocks: dict[str, LockedBlock]
 
 
+class LockedCassette(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A recording: how many answers, the tokens of their requests as counted here, and of the answers as billed."""
+
+    answers: int
+    input_tokens: int
+    output_tokens: int
+
+
 class Lock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``tokens.lock.json``. *models*: how each was counted (`negawatt.economics.counting.BASES`)."""
 
     version: int
     models: dict[str, str]
     surfaces: dict[str, Locked]
+    cassettes: dict[str, LockedCassette] = {}
 
 
 class Measured(msgspec.Struct, frozen=True):

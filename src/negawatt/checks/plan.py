@@ -92,7 +92,8 @@ class CheckFile(Section, frozen=True):
     lock: Name = "tokens.lock.json"
     provider: Name | None = None  # as the price tables call it; None: found by the model's name
     prefix_minimum: Annotated[int, Meta(ge=0)] = 1024  # tokens from which providers keep a prefix
-    cassettes: tuple[Name, ...] = ()  # recordings, for --replay
+    cassettes: tuple[Name, ...] = ()  # for --replay: recordings, or folders of them
+    renders: tuple[Name, ...] = ()  # for --replay: JSONL of requests that name a template and its variables
     growth: Growth = Growth()
     duplicates: Duplicates = Duplicates()
     live: Live = Live()

@@ -130,7 +130,8 @@ def fits(pattern: str) -> Callable[[str], bool]:
 def _known(plan: Plan, found: Mapping[str, Surface]) -> None:
     """Raise `ConfigError` where a budget, or an exception from a rule, is for what is not there."""
     wanted = [(f"budgets[{at}]", one.surface, one.block) for at, one in enumerate(plan.file.budgets)]
-    wanted += [(f"ignore[{at}]", one.surface, None) for at, one in enumerate(plan.file.ignore)]
+    wanted += [(f"ignore[{at}]", one.surface, None) for at, one in enumerate(plan.file.ignore)
+               if one.rule not in ("replay", "live")]  # fmt: skip
     for field, name, block in wanted:
         meant = [surface for called, surface in found.items() if fits(name)(called)]
         if not meant:

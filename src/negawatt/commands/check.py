@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negawatt.commands.options import config_option, json_option, ledger_option, load
-from negawatt.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +31,8 @@ _SPAN_S = 30 * 86_400.0
 @click.option("--cassettes", type=_FILE, multiple=True, metavar="PATH",
               help="For --replay: a recording, or a folder of them, instead of those in FILE.")  # fmt: skip
 @click.option("--live", type=_FILE, metavar="SUITE", help="Also compare base and head on an evaluation; needs --base.")
-@click.option("--base", type=_FILE, metavar="FOLDER", help="Where the base is checked out; else the lock is the base.")
+@click.option("--base", metavar="FOLDER|COMMIT",
+              help="What to compare with: a checkout, or a commit to check out; else the lock.")  # fmt: skip
 @click.option("--out", type=_FILE, metavar="FOLDER", default=Path("check-evaluation"), show_default=True,
               help="For --live: where the answers are kept.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="For --live: ask live models without asking you first.")
@@ -52,19 +52,23 @@ def check(file: Path, as_json: bool, **options: Any) -> None:
     negawatt check                      for every pull request
     negawatt check --update             agree to what is there, and commit tokens.lock.json
     negawatt check --replay             recorded answers still fit the prompts
-    negawatt check --live suite.toml --base ../base     base against head, answer by answer
+    negawatt check --live suite.toml --base main     base against head, answer by answer
 
     Exit codes: 0 nothing is wrong, 1 something is, 2 bad input, 3 it cannot be told (too few pairs).
     """
     from negawatt.checks.findings import exit_code, kept
     from negawatt.checks.plan import load_plan
     from negawatt.checks.static import check as checked_by
+    from negawatt.commands.check_tiers import checkout
 
+    if options["live"] is not None and options["base"] is None:
+        raise click.UsageError("--live compares with a --base")
     plan = load_plan(file)
     checked = checked_by(plan, update=options["update"])
-    findings, more = _tiers(plan, options)
-    findings = kept(plan, [*checked.findings, *findings])
-    made = _figures(checked, options)
+    with checkout(plan, options["base"]) as base:
+        findings, more = _tiers(checked, base, options)
+        findings = kept(plan, [*checked.findings, *findings])
+        made = _figures(checked, base, options)
     code = exit_code(findings, strict=options["strict"])
     _write(checked, made, findings, more, options)
     if as_json:
@@ -77,38 +81,47 @@ def check(file: Path, as_json: bool, **options: Any) -> None:
     raise SystemExit(code)
 
 
-def _tiers(plan: Plan, options: dict[str, Any]) -> tuple[list[Finding], dict[str, Any]]:
+def _tiers(
+    checked: Checked, base: Path | None, options: dict[str, Any]
+) -> tuple[list[Finding], dict[str, dict[str, Any]]]:
     """Return what the tiers beyond the static one find, and their figures."""
+    from negawatt.commands import check_tiers
+
     findings: list[Finding] = []
-    more: dict[str, Any] = {}
+    more: dict[str, dict[str, Any]] = {}
+    if options["replay"] or options["cassettes"]:
+        found, more["replay"] = check_tiers.replay(checked, options["cassettes"], update=options["update"])
+        findings += found
+    if options["live"] is not None and base is not None:
+        suite, out = options["live"], options["out"]
+        found, more["live"] = check_tiers.live(checked.plan, suite, base, out, yes=options["yes"])
+        findings += found
     return findings, more
 
 
-def _figures(checked: Checked, options: dict[str, Any]) -> Figures:
+def _figures(checked: Checked, base: Path | None, options: dict[str, Any]) -> Figures:
     from negawatt.checks.figures import figures
 
-    base = _base(checked, options["base"])
-    return figures(checked, base, _calls(checked, options), _pricing(checked.plan, options["config_path"]))
+    pricing = _pricing(checked.plan, options["config_path"])
+    return figures(checked, _base(checked, base), _calls(checked, options), pricing)
 
 
 def _base(checked: Checked, folder: Path | None) -> Lock | None:
     """Return what the prompts were: counted in *folder*, or as the lock has it."""
+    import msgspec
+
     from negawatt.checks.measure import measure
     from negawatt.checks.plan import load_plan
     from negawatt.checks.surfaces import read_surfaces
 
     if folder is None:
         return checked.before
-    if not folder.is_dir():
-        raise InputError(f"--base: there is no folder {folder}")
     path = folder / checked.plan.path.name
     if not path.is_file():
         return None  # the base had no check yet: every surface is new
     plan = load_plan(path)
-    models = checked.plan.file.models
-    import msgspec
-
-    plan = msgspec.structs.replace(plan, file=msgspec.structs.replace(plan.file, models=models))
+    same = msgspec.structs.replace(plan.file, models=checked.plan.file.models)
+    plan = msgspec.structs.replace(plan, file=same)
     return measure(plan, read_surfaces(plan)).lock
 
 

@@ -132,6 +132,27 @@ def _evaluated(suite: Suite, folder: Path, options: dict[str, Any], as_json: boo
     return 1 if fit_code or any(one.chosen is None for one in tables) else 0
 
 
+def measured(suite: Suite, folder: Path, *, yes: bool) -> OutcomeTable:
+    """Ask and judge what is missing of *suite* in *folder*, and return its table."""
+    from negawatt.proof.cases import read_cases
+    from negawatt.proof.evaluate import ask_all, missing, questions
+    from negawatt.proof.judging import verifiable
+    from negawatt.proof.outcome_table import table_of
+    from negawatt.proof.run_file import RunFile
+
+    cases = read_cases(suite)
+    verifiable(suite)
+    asked = questions(suite, cases)
+    with RunFile(folder / "run.jsonl") as found:
+        todo = missing(asked, found)
+        _agreed(suite, cases, todo, yes)
+        with progress("asking") as (begin, step):
+            begin(len(todo))
+            ask_all(suite, todo, found, _counting(step))
+        _judged(suite, cases, asked, found)
+        return table_of(suite, cases, {one.key: one.asked for one in asked}, found)
+
+
 def _fitted(
     summary: dict[str, Any], table: OutcomeTable, run: Run, options: dict[str, Any]
 ) -> tuple[Learned | None, int]:

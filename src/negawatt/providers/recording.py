@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -156,16 +156,9 @@ class Recording:
     @classmethod
     def load(cls, path: Path | str) -> Recording:
         """Return the recording in the file *path*. Raises `InputError`: ``file:line: field: what is wrong``."""
-        path = Path(path)
-        answers: list[RecordedAnswer] = []
-        without = 0
-        for place, raw in read_lines(path):
-            data = place.parse(raw)
-            answer = _exported(place, data) if "received_at" in data else _recorded(place, data)
-            if answer is None:
-                without += 1
-            else:
-                answers.append(answer)
+        found = [answer for _, answer in read_answers(path)]
+        answers = [answer for answer in found if answer is not None]
+        without = len(found) - len(answers)
         if not answers:
             why = f"none of its {without} ledger lines holds a request and its answer" if without else "it is empty"
             raise InputError(f"{path}: no recorded answer: {why}")
@@ -221,6 +214,16 @@ class Recording:
             same.sort(key=lambda one: one.model != request.get("model"))  # the model that was asked comes first
             return next((one.correct for one in same if one.correct is not None), None)
         return False if any(one.correct is not None for one in known) else None
+
+
+def read_answers(path: Path | str) -> Iterator[tuple[Place, RecordedAnswer | None]]:
+    """Yield what each line of the file *path* holds; None for a ledger line without an answer from upstream.
+
+    Raises `InputError`: ``file:line: field: what is wrong``.
+    """
+    for place, raw in read_lines(Path(path)):
+        data = place.parse(raw)
+        yield place, _exported(place, data) if "received_at" in data else _recorded(place, data)
 
 
 def write_recording(path: Path | str, answers: Iterable[RecordedAnswer]) -> int:
