@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 import pytest
 
+from negawatt.checks.plan import CheckFile
 from negawatt.cli import cli
 from negawatt.config import LEVER_NAMES, convert, load_config, parse_config
 from negawatt.gateway import Gateway
@@ -52,6 +53,11 @@ share = 0.0
 name = "modelled"
 url = "modelled:?a=0.005&b=0.0"
 """
+# A repository with prompts, for `negawatt check`.
+PROMPTS = {
+    "negawatt.check.toml": '[[surfaces]]\nconstants = ["desk.py:*_PROMPT"]\ncalls_per_day = 20_000\n',
+    "desk.py": 'SUPPORT_PROMPT = "You answer questions about orders, in two sentences.\\n{question}"\n',
+}
 ENVIRON = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
 
 
@@ -94,6 +100,8 @@ def folder(tmp_path_factory):
     for name, value in {"first.json": QUESTION, "second.json": OTHER_QUESTION}.items():
         (folder / name).write_text(json.dumps(value))
     entries = [{"arrival_s": at, "request": QUESTION} for at in (0, 2, 4)]
+    for name, text in PROMPTS.items():
+        (folder / name).write_text(text)
     (folder / "trace.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     timing = {"duration_s": 0.5, "basis": "modelled"}
     (folder / "answers.jsonl").write_text(json.dumps({"request": QUESTION, "response": ANSWER, "timing": timing}))
@@ -153,6 +161,9 @@ def _is_up(address):
 def test_each_configuration_shown_is_one(text):
     """Every TOML block is a whole configuration, a suite, or a file that its own reader's test reads."""
     data = tomllib.loads(text)
+    if "surfaces" in data:
+        assert convert(data, CheckFile, "documentation").surfaces
+        return
     if "candidates" in data:
         assert convert(data, SuiteFile, "documentation").candidates
         return
