@@ -74,9 +74,9 @@ def assert_schema(text: str, schema: Any) -> Any:
     import orjson
 
     from negawatt.errors import InputError
-    from negawatt.schemas import broken, valid
+    from negawatt.schemas import broken, no_schema
 
-    if not valid(schema):
+    if no_schema(schema) is not None:
         raise InputError("the schema is not a valid JSON Schema")
     try:
         value = orjson.loads(text)

@@ -145,10 +145,10 @@ def measured(suite: Suite, folder: Path, *, yes: bool) -> OutcomeTable:
     asked = questions(suite, cases)
     with RunFile(folder / "run.jsonl") as found:
         todo = missing(asked, found)
-        _agreed(suite, cases, todo, yes)
+        agreed(suite, cases, todo, yes)
         with progress("asking") as (begin, step):
             begin(len(todo))
-            ask_all(suite, todo, found, _counting(step))
+            ask_all(suite, todo, found, counting(step))
         _judged(suite, cases, asked, found)
         return table_of(suite, cases, {one.key: one.asked for one in asked}, found)
 
