@@ -318,6 +318,18 @@ async def test_an_answer_that_breaks_the_response_format_is_declined(tmp_path: P
 
 
 @virtual
+async def test_a_class_that_asks_for_json_gets_no_curated_prose(tmp_path: Path):
+    """The schema of a class counts as the request's own would, where lever structure holds answers to it."""
+    levers = {"structure": {"mode": "on"}, "semantic_cache": {"mode": "on"}, "retry": {"attempts": 1}}
+    classes = {"fees": {"schema": {"type": "object", "required": ["fee"]}}}
+    recall = {"curated": str(written(tmp_path, FILE))}
+    async with recalling(Fake('{"fee": 7}'), recall=recall, levers=levers, classes=classes) as w:
+        said = await w.ask(chat(ASKED), request_class="fees")
+        assert (said.by, said.text) == ("provider", '{"fee": 7}')
+        assert (await w.ask(chat(ASKED))).by == "semantic_cache"
+
+
+@virtual
 async def test_in_a_conversation_no_curated_answer_is_given(tmp_path: Path):
     """A curated question stands for itself; what was said before may have changed what is meant."""
     said = [("user", "Tell me about Berlin."), ("assistant", "Yes?"), ("user", ASKED)]

@@ -9,7 +9,7 @@ import pydantic
 import pytest
 from cascades import LARGE, SMALL, Models
 from shapes import ADA, GOOD, KINDS, PROTOCOLS, SCHEMA, WIRES, Speaker, asking, said, saying, text_of
-from worlds import answer, chat, decisions, status, virtual, world
+from worlds import answer, chat, decisions, ended, start, status, virtual, world
 
 from negawatt.errors import ConfigError, InvalidRequest, NotRecorded, UpstreamBroken
 from negawatt.providers.recorded import Recorded
@@ -370,6 +370,17 @@ async def test_the_caches_keep_what_was_mended_and_not_what_is_broken():
     async with world(Speaker("chat", BROKEN), levers=on(ask_again=0), classes=PERSON) as w:
         request = asking("chat", schema=None)
         await w.ask(request, request_class="person")
+        assert (await w.ask(request, request_class="person")).by == "provider"
+        assert w.calls == 2
+
+
+@virtual
+async def test_nor_is_it_kept_by_who_joined_the_call():
+    """Two equal calls share one broken answer; neither leaves it in the cache."""
+    async with world(Speaker("chat", BROKEN), levers=on(ask_again=0), classes=PERSON) as w:
+        request = asking("chat", schema=None)
+        both = await ended(start(w, request, request_class="person"), start(w, request, request_class="person"))
+        assert [one.by for one in both] == ["provider", "coalesce"]
         assert (await w.ask(request, request_class="person")).by == "provider"
         assert w.calls == 2
 

@@ -55,7 +55,7 @@ class Asides:
         """Ask what *call* asked once more, past the caches, which keep the new answer. Raises `NegawattError`."""
         hints = msgspec.structs.replace(call.hints, cache_control="no-cache")
         again = self._of(call, self._new_call(call.request.body, hints, wire=call.wire), call.targets, self._deadline_s)
-        again = again.with_(policy=call.policy)
+        again = again.with_(policy=call.policy, class_contract=call.class_contract)
         again.note("exact_cache", "renewal", detail={"for": call.id})
         await self._answer(again, forward)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from negawatt.economics.accounts import Bill
     from negawatt.economics.counting import Count
     from negawatt.economics.usage import Usage
-    from negawatt.protocol import Wire
+    from negawatt.protocol import Contract, Wire
     from negawatt.reply import Reply
     from negawatt.routing.asked import Asked
 
@@ -335,6 +335,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     template: FromTemplate | None = None
     request_class: str = "default"
     policy: str | None = None  # that chooses the model; None: the caller chose it
+    class_contract: Contract | None = None  # that answers of its class are held to; None: to none
     scope: Scope = NO_SCOPE
     deadline: Deadline | None = None
     targets: tuple[Target, ...] = ()
@@ -346,6 +347,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def streams(self) -> bool:
         """True when the caller wants the answer in chunks."""
         return self.wire.streams and self.request.stream
+
+    @property
+    def contract(self) -> Contract | None:
+        """The JSON that its answer has to be, by the request's own word, else by its class's; None: any text will do.
+
+        Where the request asks for any object, its class may say which.
+        """
+        own = self.wire.contract(self.request)
+        if own is None or own.schema is None:
+            return self.class_contract or own
+        return own
 
     def with_(self, **fields: Any) -> Call:
         """Return a copy with *fields* changed, and make it the newest one of its trail."""

@@ -154,7 +154,7 @@ class SemanticCache:
             if doubt is not None:
                 call.note(NAME, "doubt", f"curated {doubt}")
             return None
-        contract = call.wire.contract(call.request)
+        contract = call.contract
         if contract is not None and self._parts.validate(contract, [match.entry.answer]) is not None:
             call.note(NAME, "doubt", f"curated {match.entry.id}: breaks the response format")
             return None

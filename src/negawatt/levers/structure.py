@@ -21,6 +21,7 @@ from negawatt.config_shape import Structure as Settings
 from negawatt.economics.reference import in_place_of
 from negawatt.errors import ConfigError, InvalidRequest, NotRecorded, RequestError, UpstreamError, UpstreamStatus
 from negawatt.pipeline import Handler
+from negawatt.protocol import Contract
 from negawatt.reply import Reply
 from negawatt.routing.asked import asked_of
 from negawatt.routing.held import Held
@@ -126,12 +127,12 @@ class Structure:
         return self._given(call, plan, found)
 
     def scoped(self, call: Call) -> Call:
-        """Return *call* with its class's schema in its scope: another class's answers to the same are none for it."""
+        """Return *call* with what its class asks of it, and that in its scope: others' answers to the same are none."""
         digest = self._digests.get(call.request_class)
         if digest is None:
             return call
-        policy = f"{call.scope.model_policy} schema {digest}"
-        return call.with_(scope=msgspec.structs.replace(call.scope, model_policy=policy))
+        scope = msgspec.structs.replace(call.scope, model_policy=f"{call.scope.model_policy} schema {digest}")
+        return call.with_(scope=scope, class_contract=Contract(self._schemas[call.request_class]))
 
     # -- what is asked for -----------------------------------------------------------------------------------------
 
