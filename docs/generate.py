@@ -215,8 +215,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"config:{prefix}": lambda prefix=prefix: config_table(prefix)  # type: ignore[misc]
         for prefix in (
-            "server.", "ledger.", "economics.", "cache.", "recall.", "levers.exact_cache.", "levers.item_cache.",
-            "levers.coalesce.", "levers.semantic_cache.", "levers.classify.", "levers.route.", "levers.retry.",
+            "server.", "ledger.", "economics.", "cache.", "recall.", "levers.compose.", "levers.classify.",
+            "levers.offload.", "levers.exact_cache.", "levers.item_cache.", "levers.coalesce.",
+            "levers.semantic_cache.", "levers.compress.", "levers.structure.", "levers.cap.", "levers.route.",
+            "levers.retry.",
             "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].",
         )
     },
