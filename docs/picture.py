@@ -29,11 +29,16 @@ STYLE = """
 LEVERS = (
     ("meter", "opens the books", "box"),
     ("admit", "who may ask", "box"),
+    ("compose", "templates, stable first", "box"),
     ("classify", "what kind is it?", "box"),
+    ("offload", "can code answer?", "lever"),
     ("exact_cache", "asked before?", "lever"),
     ("item_cache", "some of it before?", "lever"),
     ("coalesce", "asked right now?", "lever"),
     ("semantic_cache", "in other words?", "lever"),
+    ("compress", "what is not needed", "lever"),
+    ("structure", "what was asked for", "box"),
+    ("cap", "as long as useful", "lever"),
     ("route", "the smallest model", "lever"),
     ("retry", "again, or elsewhere", "box"),
 )
