@@ -29,7 +29,7 @@ STYLE = """
 LEVERS = (
     ("meter", "opens the books", "box"),
     ("admit", "who may ask", "box"),
-    ("compose", "templates, stable first", "box"),
+    ("compose", "its final meaning", "box"),
     ("classify", "what kind is it?", "box"),
     ("offload", "can code answer?", "lever"),
     ("exact_cache", "asked before?", "lever"),
