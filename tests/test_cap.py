@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cascades import LARGE, SMALL
 from shapes import GOOD, PROTOCOLS, SCHEMA, Speaker, asking, said, saying, text_of
-from worlds import World, decisions, virtual, world
+from worlds import World, decisions, status, virtual, world
 
 from negawatt.errors import UpstreamBroken
 from negawatt.shape.lengths import Growth, Lengths, quantile
@@ -212,6 +212,29 @@ async def test_stop_sequences_and_verbosity_go_where_they_have_a_word():
         await said(w, "messages", {**asking("messages", schema=None), "model": "gpt-5"})
         assert w.provider.asked[-1]["stop_sequences"] == ["END"]
         assert "verbosity" not in w.provider.asked[-1]
+
+
+@virtual
+async def test_what_a_model_refuses_is_not_set_again():
+    """A refusal that names what we set costs one request, and nobody their answer; any other is the caller's."""
+    refusal = status(400)
+    refusal.body = b'{"error": {"message": "Unsupported parameter: stop is not supported with this model."}}'
+    async with world(Speaker("chat", refusal, "so"), levers=on(stop=["END"])) as w:
+        for _ in range(2):
+            assert (await said(w, "chat", asking("chat", schema=None))).text == "so"
+        assert ["stop" in one for one in w.provider.asked] == [True, False, False]
+        assert last(w)[0]["reason"] == "its provider refuses what would be set"
+    async with world(Speaker("chat", status(400)), levers=on(stop=["END"])) as w:
+        assert (await w.failing(asking("chat", schema=None))).status == 400
+        assert w.calls == 1
+
+
+@virtual
+async def test_what_the_providers_protocol_has_no_word_for_is_not_set():
+    """Responses has no stop sequences: a caller in Chat gets an answer, and no error about what it never asked for."""
+    async with world(Speaker("responses", "so"), levers=on(stop=["END"])) as w:
+        assert (await said(w, "chat", asking("chat", schema=None))).text == "so"
+        assert "stop" not in w.provider.asked[0]
 
 
 @virtual

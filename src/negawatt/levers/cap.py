@@ -17,7 +17,7 @@ from negawatt.call import Attempt, Call, Request, Saved, Target
 from negawatt.config import RequestClass
 from negawatt.config_shape import Cap as Settings
 from negawatt.economics.usage import Usage
-from negawatt.errors import RequestError, UpstreamError
+from negawatt.errors import NotRecorded, RequestError, UpstreamError, UpstreamStatus
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 from negawatt.shape.lengths import Growth, Lengths
@@ -26,6 +26,7 @@ from negawatt.wire import limits
 
 NAME = "cap"
 _MOST_KINDS = 4096
+_REFUSES = "its provider refuses what would be set"
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class _Kind:
     def __init__(self, settings: Settings) -> None:
         self.lengths = Lengths(settings.quantile, settings.least_seen)
         self.growth = Growth(settings.inflation, settings.least_seen)
+        self.refuses = False  # what we set
 
 
 class Asked(NamedTuple):
@@ -74,7 +76,13 @@ class Cap:
             reply = await forward(call)
         else:
             before = len(call.trail.attempts)
-            reply = await self._sent(call, forward, asked.request)
+            try:
+                reply = await self._sent(call, forward, asked.request)
+            except (UpstreamStatus, RequestError) as error:
+                if not _about_ours(error, asked.request, call.request):
+                    raise
+                asked = self._refused(call, asked, error)
+                reply = await forward(call)
             if asked.limit is not None and self._cut(call, reply):
                 again = await self._again(call, forward, asked, reply, before)
                 if again is not None:
@@ -86,6 +94,8 @@ class Cap:
         """Return what to ask: the request with our limit, stop sequences and verbosity, where they have a place."""
         name, settings, target = call.wire.name, self._settings, call.targets[0]
         kind = self._kind(call.request_class, call.policy or target.label)
+        if kind.refuses:
+            return Asked(call.request, kind, None, _REFUSES)
         limit, why = self._limit(call, kind)
         request = limits.with_stop(name, call.request, settings.stop)
         if settings.verbosity is not None and call.policy is None and self._parts.takes_verbosity(target):
@@ -116,6 +126,12 @@ class Cap:
                 del self._kinds[next(iter(self._kinds))]
             kind = self._kinds[key] = _Kind(self._settings)
         return kind
+
+    def _refused(self, call: Call, asked: Asked, error: UpstreamStatus | RequestError) -> Asked:
+        """Note that what we set is not taken, and return what to go on with: the request as it was."""
+        asked.kind.refuses = not isinstance(error, NotRecorded)
+        call.note(NAME, "refused", f"{type(error).__name__}: {error.message}"[:200])
+        return asked._replace(request=call.request, limit=None, why=_REFUSES)
 
     # -- an answer that was cut off --------------------------------------------------------------------------------
 
@@ -185,6 +201,15 @@ class Cap:
             return ALL
         texts = call.wire.answers(data)
         return of_json(texts[0]) if len(texts) == 1 else ALL
+
+
+def _about_ours(error: UpstreamStatus | RequestError, asked: Request, own: Request) -> bool:
+    """True when *error* names a field that was set here, or when there is no recording of what was."""
+    if isinstance(error, NotRecorded):
+        return True
+    said = error.message + (error.body.decode(errors="replace") if isinstance(error, UpstreamStatus) else "")
+    ours = [name for name, value in asked.data.items() if own.get(name) != value]
+    return error.status in (400, 422) and any(("verbosity" if name == "text" else name) in said for name in ours)
 
 
 def _answerer(call: Call, before: int) -> Attempt | None:
