@@ -148,7 +148,7 @@ def arm_configs(config: Config, arms: Sequence[str]) -> dict[str, Config]:
     every = {
         name: "on"
         for name in config.levers.__struct_fields__
-        if name != "classify"  # it saves nothing: every arm has the same classes
+        if name not in ("classify", "structure")  # they save nothing: every arm has the same classes and contracts
         and (name != "route" or config.policies)
         and (name != "compose" or config.levers.compose.stable or config.levers.compose.marks != "off")
         and (getattr(unasked, name).mode != "off" or getattr(config.levers, name).mode != "off")
