@@ -109,7 +109,7 @@ def test_exit_codes_tell_passed_failed_and_bad_input_apart(tmp_path):
     assert failed.returncode == 1 and "tokens.lock.json:1: error: there is no tokens.lock.json" in failed.stdout
     assert run(tmp_path, "--update").returncode == 0
     passed = run(tmp_path)
-    assert passed.returncode == 0 and "1 surfaces, 17 tokens to gpt-4o (exact): 0 error" in passed.stdout
+    assert passed.returncode == 0 and "1 surface, 17 tokens to gpt-4o (exact): 0 error" in passed.stdout
     with (tmp_path / "negawatt.check.toml").open("a") as file:
         file.write('[[budgets]]\nsurface = "asks.py:NOBODY"\nmost = 5\n')
     bad = run(tmp_path)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from checking import STABLE, TOOL, repository
+from checking import STABLE, TOOL, agreed, repository
 
 from negawatt.checks.holes import cut
 from negawatt.checks.plan import load_plan
@@ -152,6 +152,8 @@ def test_what_is_not_there_is_named(tmp_path, said, more, error):
         ("tools.jsonl", "", "there is no example in it"),
         ("tools.jsonl", '{"a": 1}\n{', "tools.jsonl:2: not valid JSON"),
         ("tools.py", "def (", "not valid Python"),
+        ("tools.json", '{"name": "a", "input_schema": ' + "[" * 500 + "]" * 500 + "}", "[0]: cannot be sent"),
+        ("tools.jsonl", '{"a": ' + "[" * 1000 + "]" * 1000 + "}", "tools.jsonl:1: "),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, error):
@@ -161,3 +163,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, error):
     with pytest.raises(InputError) as raised:
         read_surfaces(load_plan(path))
     assert error in raised.value.message
+
+
+def test_half_a_character_breaks_nothing(tmp_path):
+    """A lone surrogate in a constant, which no provider can be sent, is counted as the sign for what is unknown."""
+    path = repository(
+        tmp_path, {"a.py": 'A = "broken \\ud800 sign"\nB = f"{x} and \\ud800"\n'}, surfaces='constants = ["a.py:*"]'
+    )
+    assert {one.blocks[0].text for one in agreed(path).measured.surfaces} == {"broken ? sign", " and ?"}
+
+
+def test_surfaces_may_lie_beside_the_folder_of_the_file(tmp_path):
+    """What is outside of the folder is named by its way there."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "asks.py").write_text(MODULE)
+    path = repository(tmp_path / "inner", {}, surfaces='constants = ["../asks.py:JSON"]')
+    assert set(surfaces(path)) == {"../asks.py:JSON"}

@@ -32,7 +32,7 @@ def constants(plan: Plan, group: Group, said: str, where: str) -> Iterator[Surfa
         source = read_text(path)
         try:
             reader = _Reader(ast.parse(source), source)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: not valid Python: {error}") from error
         for name, line, blocks in reader.named(wanted):
             found += 1
@@ -105,7 +105,8 @@ class _Reader:
         else:
             text = self._text(value, 0)
             if text is not None and text.text.strip():
-                found.append(Block(name, text.text, value.lineno, self._source(value), text.holes))
+                whole = text.text.encode("utf-8", "replace").decode()  # half characters cannot be sent
+                found.append(Block(name, whole, value.lineno, self._source(value), text.holes))
         return found
 
     def _source(self, node: ast.expr) -> str:

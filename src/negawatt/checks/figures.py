@@ -103,7 +103,7 @@ def _monthly(plan: Plan, one: Locked | None, rate: float | None, cached: float, 
         return Monthly(usd=Decimal(0), usd_prefix_cached=Decimal(0), wh=(0.0, 0.0, 0.0))
     if rate is None:
         return None
-    tokens, prefix = one.tokens[model], one.prefix[model]
+    tokens, prefix = one.tokens[model], one.prefix.get(model, 0)
     read = prefix if prefix >= plan.file.prefix_minimum else 0
     times = Decimal(str(rate * DAYS))
     amount, best = (

@@ -18,6 +18,7 @@ Paths are relative to the file. Unknown fields, surfaces that are not there, and
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -117,7 +118,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def relative(self, path: Path) -> str:
         """Return *path* as the reports name it: from the folder of the plan, with slashes."""
-        return path.relative_to(self.folder).as_posix()
+        return Path(os.path.relpath(path, self.folder)).as_posix()
 
     def refused(self, where: str, what: str) -> ConfigError:
         """Return the error that the field *where* of the file is wrong."""

@@ -156,7 +156,10 @@ def _tools(plan: Plan, group: Group, path: Path) -> Surface:
         name = tool_name(tool)
         if name is None:
             raise InputError(f"{path}: [{at}]: expected a tool, an object with a name")
-        text = orjson.dumps(tool).decode()
+        try:
+            text = orjson.dumps(tool).decode()
+        except orjson.JSONEncodeError as error:  # reading allows for deeper nesting than writing
+            raise InputError(f"{path}: [{at}]: cannot be sent: {error}") from error
         blocks.append(Block(_free(name, blocks), text, _line_of(source, f'"{name}"'), source="", holes=()))
     if not blocks:
         raise InputError(f"{path}: there is no tool in it")
@@ -184,7 +187,10 @@ def _few_shots(plan: Plan, group: Group, path: Path) -> Surface:
 
     blocks = []
     for place, raw in read_lines(path):
-        text = "\n".join(_texts(place.parse(raw)))
+        try:
+            text = "\n".join(_texts(place.parse(raw)))
+        except RecursionError as error:
+            raise place.error("too many objects inside of one another") from error
         blocks.append(Block(f"line {place.line}", text, place.line, text))
     if not blocks:
         raise InputError(f"{path}: there is no example in it")

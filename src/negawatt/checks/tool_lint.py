@@ -55,7 +55,8 @@ def _problems(tool: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, bo
         return
     text = repr(schema)
     for key in ("$defs", "definitions"):
-        for definition in schema.get(key, ()) if isinstance(schema, Mapping) else ():
+        definitions = schema.get(key) if isinstance(schema, Mapping) else None
+        for definition in definitions if isinstance(definitions, Mapping) else ():
             if f"#/{key}/{definition}" not in text:
                 yield f"{name}: nothing refers to {key}/{definition}", "leave it out: it is sent with every call", False
     yield from _inside(schema, name)
@@ -71,7 +72,8 @@ def _inside(schema: Any, where: str) -> Iterator[tuple[str, str, bool]]:
     properties = schema.get("properties")
     if isinstance(properties, Mapping):
         required = schema.get("required")
-        for missing in [one for one in required if one not in properties] if isinstance(required, list) else ():
+        names = [one for one in required if isinstance(one, str)] if isinstance(required, list) else []
+        for missing in [one for one in names if one not in properties]:
             yield (
                 f"{where}: {missing!r} is required, and not among its properties",
                 "add it, or do not require it",

@@ -210,4 +210,5 @@ def _say(checked: Checked, made: Figures, findings: list[Finding], more: dict[st
         click.echo(f"{line.surface}: {base} -> {head} tokens ({line.tokens:+,})", err=err)
     levels = [one.level for one in findings]
     counts = ", ".join(f"{levels.count(level)} {level}" for level in ("error", "warning", "inconclusive"))
-    click.echo(f"{len(made.lines)} surfaces, {made.head:,} tokens to {made.model} ({made.basis}): {counts}", err=err)
+    surfaces = "1 surface" if len(made.lines) == 1 else f"{len(made.lines)} surfaces"
+    click.echo(f"{surfaces}, {made.head:,} tokens to {made.model} ({made.basis}): {counts}", err=err)
