@@ -215,6 +215,20 @@ def test_calls_a_day_come_from_the_ledger(tmp_path):
     assert report["surfaces"][0]["calls_per_day"] is None
 
 
+def test_a_template_is_sent_as_often_as_the_ledger_says(tmp_path):
+    """Without a class, calls that named the template count; of constants nothing is known."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    for at in range(20):
+        ledger.append(outcome(f"nw-{at}", template="help/desk", received_at=time.time() - 2 * 86_400))
+    ledger.close()
+    files = {"prompts/help/desk.md": STABLE, "prompts/other.md": "Short.", "asks.py": "A = 'Be kind.'\n"}
+    repository(tmp_path, files, surfaces='templates = "prompts"\nconstants = ["asks.py:A"]')
+    _, report, _, _, _ = reports(tmp_path, "--update", "--ledger", str(tmp_path / "ledger.sqlite"))
+    daily = {line["surface"]: line["calls_per_day"] for line in report["surfaces"]}
+    assert daily["prompts/help/desk.md"] == pytest.approx(10, rel=0.01)
+    assert daily["prompts/other.md"] == 0 and daily["asks.py:A"] is None
+
+
 def test_this_repository_keeps_its_own_check():
     """The prompts that negawatt sends of its own accord are named, locked, and within their budgets."""
     done = CliRunner().invoke(cli, ["check", str(ROOT / "negawatt.check.toml"), "--strict"])

@@ -55,7 +55,10 @@ class Block(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """One thing that is sent: *name* is its path, and of a constant also its name. *tools* are those of a schema."""
+    """One thing that is sent: *name* is its path, and of a constant also its name.
+
+    *tools* are those of a schema; *template* is what requests call a template.
+    """
 
     name: str
     kind: Kind
@@ -64,6 +67,7 @@ class Surface(NamedTuple):
     blocks: tuple[Block, ...]
     group: Group
     tools: tuple[Mapping[str, Any], ...] = ()
+    template: str | None = None
 
     @property
     def place(self) -> Place:

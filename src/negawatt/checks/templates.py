@@ -24,7 +24,8 @@ def templates(plan: Plan, group: Group, where: str) -> list[Surface]:
 def _surface(plan: Plan, group: Group, template: Template) -> Surface:
     name = plan.relative(Path(template.path))
     sent = sorted(template.blocks, key=lambda block: PARTS.index(block.part))
-    return Surface(name, "template", name, 1, tuple(_block(plan, name, source) for source in sent), group)
+    blocks = tuple(_block(plan, name, source) for source in sent)
+    return Surface(name, "template", name, 1, blocks, group, template=template.name)
 
 
 def _block(plan: Plan, name: str, source: BlockSource) -> Block:

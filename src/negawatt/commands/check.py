@@ -126,32 +126,32 @@ def _base(checked: Checked, folder: Path | None) -> Lock | None:
 
 
 def _calls(checked: Checked, options: dict[str, Any]) -> Mapping[str, float | None]:
-    """Return how often a day each surface is sent: declared, else by the calls of its class in the ledger."""
-    said = {surface.name: surface.group.calls_per_day for surface in checked.measured.surfaces}
-    classes = {surface.name: surface.group.request_class for surface in checked.measured.surfaces}
-    if options["ledger_path"] is None:
-        return said
-    daily = _daily(options["ledger_path"])
-    return {
-        name: daily.get(str(classes[name]), 0.0) if declared is None and classes[name] is not None else declared
-        for name, declared in said.items()
-    }
+    """Return how often a day each surface is sent: declared, else by the ledger's calls of its class or template."""
+    daily = None if options["ledger_path"] is None else _daily(options["ledger_path"])
+    found: dict[str, float | None] = {}
+    for surface in checked.measured.surfaces:
+        said, request_class = surface.group.calls_per_day, surface.group.request_class
+        key = ("template", surface.template) if request_class is None else ("class", request_class)
+        counted = None if daily is None or key[1] is None else daily.get(key, 0.0)
+        found[surface.name] = counted if said is None else said
+    return found
 
 
-def _daily(path: Path) -> dict[str, float]:
-    """Return the calls a day that were sent of each class in the ledger's last 30 days, or as many as it has."""
+def _daily(path: Path) -> dict[tuple[str, str | None], float]:
+    """Return the calls a day that were sent of each class and template in the last 30 days, or as many as there are."""
     from collections import Counter
 
     from negawatt.ledger.sqlite import read_rows
 
     until = time.time()
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, str | None]] = Counter()
     first = until
     for row in read_rows(path, until - _SPAN_S, until):
-        counts[row.request_class] += row.attempts  # what a cache answers is not sent
+        for key in (("class", row.request_class), ("template", row.template)):
+            counts[key] += row.attempts  # what a cache answers is not sent
         first = min(first, row.received_at)
     days = max((until - first) / 86_400, 1.0)
-    return {name: count / days for name, count in counts.items()}
+    return {key: count / days for key, count in counts.items()}
 
 
 def _pricing(plan: Plan, config_path: Path | None) -> Pricing:
