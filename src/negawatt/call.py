@@ -35,13 +35,14 @@ class Request:
     *raw* is what the caller sent; it is parsed when first looked into, and sent on unchanged if nothing changed it.
     """
 
-    __slots__ = ("_data", "_raw", "asked", "digest")
+    __slots__ = ("_data", "_raw", "asked", "digest", "origin")
 
     def __init__(self, raw: bytes | None = None, data: dict[str, Any] | None = None) -> None:
         self._raw = raw
         self._data = data
         self.digest: bytes | None = None  # kept by `negawatt.keys`, which makes it
         self.asked: Asked | None = None  # kept by `negawatt.routing.asked`, likewise
+        self.origin: Request | None = None  # what was asked, where a lever has shortened it; None: this
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -95,7 +96,16 @@ class Request:
         """Return a copy with *fields* changed; a field changed to the value it had leaves the bytes alone."""
         if all(self.data.get(name) == value for name, value in fields.items()):
             return self
-        return Request(data={**self.data, **fields})
+        changed = Request(data={**self.data, **fields})
+        changed.origin = self.origin
+        return changed
+
+    def shortened(self, **fields: Any) -> Request:
+        """Return the same, which stands for this request: the ledger keeps this one."""
+        changed = self.replace(**fields)
+        if changed is not self and changed.origin is None:
+            changed.origin = self
+        return changed
 
 
 def json_name(value: object) -> str:

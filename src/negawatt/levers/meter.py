@@ -18,9 +18,13 @@ from negawatt.ledger.outcome import Content, Outcome
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
 
-_CACHED_AS = {"exact_cache": "exact", "item_cache": "exact", "coalesce": "coalesced", "semantic_cache": "semantic"}
+_CACHED_AS = {
+    "exact_cache": "exact", "item_cache": "exact", "coalesce": "coalesced", "semantic_cache": "semantic",
+    "offload": "offload",
+}  # fmt: skip
 _ANSWERED_AS = {
-    "exact_cache": "cached", "item_cache": "cached", "coalesce": "coalesced", "semantic_cache": "cached"
+    "exact_cache": "cached", "item_cache": "cached", "coalesce": "coalesced", "semantic_cache": "cached",
+    "offload": "cached",
 }  # fmt: skip
 _MISSED = frozenset({"miss", "partial", "explored"})
 CACHES = frozenset({"exact_cache", "item_cache", "coalesce", "semantic_cache"})
@@ -87,14 +91,16 @@ class Meter:
                                 mode=decision.mode, request_class=call.request_class)  # fmt: skip
         content = None
         if self._keep_content and trail.reply is not None:
-            content = Content(call.id, call.request.body, trail.reply.body if trail.reply.finished else None)
+            asked = call.request.origin or call.request
+            content = Content(call.id, asked.body, trail.reply.body if trail.reply.finished else None)
         self._ledger.append(self.outcome(call, trail), content)
 
     def outcome(self, call: Call, trail: Trail) -> Outcome:
         """Return the row of a call that has ended."""
         bill = self._accounts.bill(trail, call.received_at) if trail.bill is None else trail.bill
         last = trail.answerer
-        caller, hints, error, digest = call.caller, call.hints, trail.error, call.request.digest
+        caller, hints, error = call.caller, call.hints, trail.error
+        digest = (call.request.origin or call.request).digest
         checked = bool(call.targets)
         duration_s, upstream_s, queue_s, overhead_s = _times(call, trail)
         first = trail.first_byte if trail.first_byte is not None else None if last is None else last.first_chunk
@@ -249,7 +255,7 @@ def _ending(reply: Reply, trail: Trail) -> str:
 
 
 def cache_of(trail: Trail) -> str:
-    """Return ``exact``, ``semantic``, ``coalesced``, ``miss`` or ``bypass``."""
+    """Return ``exact``, ``semantic``, ``coalesced``, ``offload``, ``miss`` or ``bypass``."""
     reply = trail.reply
     if reply is not None and reply.answered_by in _CACHED_AS:
         return _CACHED_AS[reply.answered_by]

@@ -227,6 +227,14 @@ def _called(message: Json) -> list[str]:
     return [name for name in found if name]
 
 
+def called_in(answer: Json) -> list[str]:
+    """Return the names of the tools that a whole *answer* calls, in any of the three protocols."""
+    choices, output = answer.get("choices"), answer.get("output")
+    said: list[Any] = [choice.get("message") for choice in choices or () if isinstance(choice, Mapping)]
+    said += output if isinstance(output, list) else []
+    return [name for one in (answer, *said) if isinstance(one, Mapping) for name in _called(one)]
+
+
 def _last_called(messages: Sequence[Json]) -> str:
     return next((names[-1] for message in reversed(messages) if (names := _called(message))), "")
 
