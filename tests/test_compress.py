@@ -12,12 +12,14 @@ import orjson
 import pytest
 from shapes import PROTOCOLS, asking, send, text_of
 from worlds import Fake, World, decisions, virtual, world
+from worlds import answer as whole
 
 from negawatt.config_shape import Compress as Settings
 from negawatt.errors import UpstreamStatus
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.recall.originals import Restored, whose
 from negawatt.server import Server
+from negawatt.shape.passages import passages
 from negawatt.shape.places import at, put_back, read
 from negawatt.shape.shorten import Shortener
 
@@ -304,6 +306,92 @@ async def test_equal_tools_are_sent_once():
         found = await w.gateway.originals.of_call(w.rows()[0].id, whose("default", "", None))
         assert found is not None
         assert found.tools == [tool, tool]
+
+
+def tool(name: str, about: str) -> dict[str, Any]:
+    function = {"name": name, "description": about, "parameters": {"type": "object", "properties": {}}}
+    return {"type": "function", "function": function}
+
+
+TOOLS = [tool(f"find_{word}", f"Finds the {word} of a town by its name. " * 12) for word in
+         ("mills", "markets", "ferries", "schools", "harbours", "bakers", "churches", "bridges")]  # fmt: skip
+
+
+def calling(name: str) -> dict[str, Any]:
+    """Return an answer that calls the tool *name*."""
+    called = {"id": "call_9", "type": "function", "function": {"name": name, "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [called]}
+    return {**whole("..."), "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+
+
+@virtual
+async def test_tools_go_once_it_is_known_which_are_called():
+    """Until then, and in one call of twenty, all are sent; those that the ask is about stay; the list comes back."""
+    async with world(**on(tools_recall=0.9, lossless=False)) as w:
+        words = ["mills", "markets", "ferries", "schools"]
+        for i in range(60):
+            word = words[i % 4]
+            w.provider.script.append(calling(f"find_{word}"))
+            await send(w, "chat", asking("chat", f"Please find the {word} of town {i}", tools=TOOLS))
+        sizes = [len(one["tools"]) for one in w.provider.asked]
+        assert sizes[:40] == [8] * 40
+        assert all(size < 8 for size in sizes[40:59])
+        assert sizes[59] == 8
+        for i, one in enumerate(w.provider.asked):
+            assert f"find_{words[i % 4]}" in [each["function"]["name"] for each in one["tools"]]
+        found = await w.gateway.originals.of_call(w.rows()[45].id, whose("default", "", None))
+        assert found is not None
+        assert found.tools == TOOLS
+
+
+@virtual
+async def test_tools_stay_where_the_providers_cache_has_more_to_lose():
+    """A long prompt behind a short list of tools: another list would have all of it read anew."""
+    async with world(**on(tools_recall=0.9, lossless=False)) as w:
+        for i in range(45):
+            w.provider.script.append(calling("find_mills"))
+            text = f"Please find the mills of town {i}"
+            await send(w, "chat", asking("chat", text, tools=TOOLS, system=QUIET * (1 if i < 44 else 20)))
+        assert [len(one["tools"]) for one in w.provider.asked[43:]] != [8, 8]
+        assert len(sent(w)["tools"]) == 8
+        assert "prefix cache" in noted(w)["reason"]
+
+
+@virtual
+async def test_what_the_providers_cache_had_is_saved_at_its_price():
+    """Where nine tenths of the prompt were read from the cache, so would nine tenths of what was left out have been."""
+    async with world(**on()) as w:
+        usage = {"prompt_tokens": 1000, "completion_tokens": 5, "total_tokens": 1005}
+        w.provider.script = [{**whole("ok"), "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 900}}}]
+        await send(w, "chat", loop("chat"))
+        saved = noted(w)["saved"]
+        assert saved["usage"]["cache_read_tokens"] == round(saved["input_tokens"] * 0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"Context:\n{QUIET}\n\nQuestion: {ASK}", [QUIET]),
+        (f"Question: {ASK}\n\n## Documents:\n{QUIET}", [QUIET]),
+        (f"Context:\n{QUIET}\n\nBased on this, {ASK}", []),
+        (f"{ASK}\n```json\n{QUIET}\n```", [QUIET]),
+        (f'<document id="1">{QUIET}</document><document id="2">{QUIET}</document>{ASK}', [QUIET, QUIET]),
+        (f"<instructions>{QUIET}</instructions>{ASK}", []),
+        (f"<document>{QUIET}{ASK}", []),
+        (f"<document>{QUIET}</document>", []),
+        (QUIET, []),
+        (f"<document>Short.</document>{ASK}", []),
+    ],
+)
+def test_only_what_is_marked_is_context(text: str, expected: list[str]):
+    """Tags, fences and labels; in doubt, and where nothing else would be left, it is the user's own word."""
+    assert [text[one.start : one.end] for one in passages(text)] == expected
+
+
+def test_marks_that_never_end_cost_no_time():
+    """A text of many openings is read in proportion to its length, not to its square."""
+    long = "<document>" * 50_000 + "```\n" * 20_000 + "Context:\n" * 20_000
+    assert isinstance(passages(long), list)
 
 
 # -- what is never touched -------------------------------------------------------------------------------------

@@ -30,10 +30,11 @@ from negawatt.shape.gains import Gains
 from negawatt.shape.places import FIELDS, as_turns, read
 from negawatt.shape.shorten import Short, Shortener
 from negawatt.shape.tool_habits import ToolHabits
-from negawatt.shape.weighing import Weighing, conversation_of, sending_of
+from negawatt.shape.weighing import Weighing, conversation_of, outweighs, sending_of
 
 log = logging.getLogger(__name__)
 NAME = "compress"
+_HELD = "the provider's prefix cache is worth more than what the ask allows to leave out"
 _CHARS_A_TOKEN = 4  # about; for what providers say in tokens and is weighed in characters
 
 
@@ -79,7 +80,8 @@ class Compress:
             return await forward(call)
         short = self._shortened(call)
         removed = self._tokens(call, short)
-        self._gains.learn(call.request_class, max(removed, 0) / tokens if tokens else 0.0)
+        if removed > 0 or not self._learns(call):
+            self._gains.learn(call.request_class, max(removed, 0) / tokens if tokens else 0.0)
         if removed <= 0:
             call.note(NAME, "pass", "; ".join(short.abstained) or "there is nothing to take out")
             return await self._watched(call, call, forward)
@@ -95,7 +97,7 @@ class Compress:
         except BaseException:
             note()  # nobody answered: nothing was spared
             raise
-        note(saved=self._saved(call, removed))
+        reply.on_read(lambda _: note(saved=_saved(call, removed)))
         return reply
 
     def _shortened(self, call: Call) -> Short:
@@ -107,17 +109,21 @@ class Compress:
             return plain
         tools = data.get("tools")
         calibration = self._habits.of(tools) if self._habits is not None and isinstance(tools, list) else None
-        full = self._shorten(data, places, chosen=True, tools=calibration)
+        full = self._shorten(data, places, chosen=True, pruned=True, tools=calibration)
         target, now = call.targets[0], self._clock.monotonic()
-        marked = b'"cache_control"' in call.request.body
-        least = self._parts.held(target, marked, call.received_at)
+        least = self._parts.held(target, b'"cache_control"' in call.request.body, call.received_at)
+        rest = sending_of(protocol, {**data, **full.fields}).total
+        tools_chars = full.saved.get("tools", 0)
+        held = least is not None and rest >= least * _CHARS_A_TOKEN
+        if held and tools_chars and not outweighs(tools_chars, rest):
+            full = self._shorten(data, places, chosen=True)
+            full = full._replace(abstained=(*full.abstained, _HELD))
         conversation = conversation_of(protocol, data, f"{call.scope} {target.label}".encode())
         ways = [(short, sending_of(protocol, {**data, **short.fields})) for short in (full, plain)]
         if least is not None:
             costs = [self._weighing.cost(conversation, way, now, least * _CHARS_A_TOKEN) for _, way in ways]
             if costs[1] < costs[0]:
-                why = "the provider's prefix cache is worth more than what the ask allows to leave out"
-                ways[0] = (plain._replace(abstained=(*plain.abstained, why)), ways[1][1])
+                ways[0] = (plain._replace(abstained=(*plain.abstained, _HELD)), ways[1][1])
         if not call.shadow:
             self._weighing.sent(conversation, ways[0][1], now)
         return ways[0][0]
@@ -131,11 +137,6 @@ class Compress:
             removed += count(model, written[0]) - count(model, written[1])
         return removed
 
-    def _saved(self, call: Call, removed: int) -> Saved:
-        """Return what the call would have used more: read anew, though a part may have come from a cache."""
-        target, usage = call.targets[0], Usage(input_tokens=removed, output_tokens=0, basis="estimated")
-        return Saved(usage=usage, model=target.model, provider=target.provider, basis="estimated")
-
     # -- afterwards --------------------------------------------------------------------------------------------
 
     async def _watched(self, call: Call, changed: Call, forward: Handler) -> Reply:
@@ -145,6 +146,11 @@ class Compress:
         if self._habits is not None and isinstance(tools, list) and changed.request.get("tools") == tools:
             reply.on_end(partial(self._learn, call, self._habits, tools))
         return reply
+
+    def _learns(self, call: Call) -> bool:
+        """True while it is too early to say what pruning the tools of *call* would save."""
+        tools = call.request.get("tools")
+        return self._habits is not None and isinstance(tools, list) and self._habits.learns(tools)
 
     @staticmethod
     def _learn(call: Call, habits: ToolHabits, tools: list[Any], reply: Reply) -> None:
@@ -177,6 +183,17 @@ class Compress:
             await self._parts.originals.keep(call_id, scope, shaping, texts, tags)
         except StoreError as error:
             log.warning("the originals of call %s were not kept: %s", call_id, error.message)
+
+
+def _saved(call: Call, removed: int) -> Saved:
+    """Return what the call would have used more; the provider's cache would have had as much of it as of the rest."""
+    target, answered = call.targets[0], call.trail.answerer
+    used = None if answered is None else answered.usage
+    share = 0.0 if used is None or not used.input_tokens else used.cache_read_tokens / used.input_tokens
+    usage = Usage(
+        input_tokens=removed, output_tokens=0, cache_read_tokens=round(removed * share), basis="estimated"
+    )  # fmt: skip
+    return Saved(usage=usage, model=target.model, provider=target.provider, basis="estimated")
 
 
 def _whose(call: Call) -> Scope:

@@ -17,6 +17,7 @@ _TAGS = (
     "retrieved_context|search_result|search_results|snippet|snippets|source|sources|table|text|transcript"
 )
 _OPENING = re.compile(rf"<({_TAGS})(?:\s[^<>\n]{{0,200}})?>", re.IGNORECASE)
+_CLOSING = re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)
 _FENCE = re.compile(r"^(?P<mark>`{3,}|~{3,}|\"\"\"|''')[\w+.-]{0,20}[ \t]*$", re.MULTILINE)
 _LABEL = re.compile(
     r"^[ \t]*(?:#{1,6}[ \t]+|\*\*)?(?:"
@@ -29,10 +30,11 @@ _LABEL = re.compile(
 )
 # Where the wording or the layout of a text is what is asked about, none of it is in the way.
 _FORM = re.compile(
-    r"\b(?:verbatim|word for word|exact (?:words?|wording|text)|proofread|typos?|spelling|grammar|re-?format|re-?indent"
-    r"|indentation|format (?:this|the following|it|my|the \w+)|pretty|lint|minif\w+|white ?space|spaces|line breaks?"
-    r"|blank lines?|how many (?:words|lines|characters|times)|word count|count the|duplicat\w+|dedup\w*|repetitions?"
-    r"|repeat (?:this|the|it)|translat\w+|rewrite|rephrase|paraphrase|copy|transcribe|decode|encode|base64|diff)\b",
+    r"\b(?:verbatim|word for word|exact (?:words?|wording|text)|typos?|spelling (?:mistakes|errors)|grammar|indentation"
+    r"|pretty.print\w*|white ?space|line breaks?|blank lines?|how many (?:words|lines|characters)|word count|base64)\b"
+    r"|(?:^|[.!?:;,\n]\s*|\b(?:please|and|then|you)\s+)(?:proofread|re-?format|re-?indent|format|lint|minify|deduplicate"
+    r"|translate|rewrite|rephrase|paraphrase|correct|copy|transcribe|decode|encode|repeat|diff|count|find (?:all )?"
+    r"duplicates?|remove (?:all )?duplicates?)\b",
     re.IGNORECASE,
 )
 
@@ -53,7 +55,7 @@ def passages(text: str) -> list[Passage]:
     for one in sorted(marked, key=lambda one: (one.start, -one.end)):
         if one.end - one.start >= LEAST and (not found or found[-1].end <= one.start):
             found.append(one)
-    return found if without(text, found).strip() else []
+    return found if _said(text, found) else []
 
 
 def without(text: str, found: list[Passage]) -> str:
@@ -67,7 +69,11 @@ def without(text: str, found: list[Passage]) -> str:
 
 def own_words(text: str) -> str:
     """Return what the user of *text* says themselves, without the tags that passages stood in."""
-    return _OPENING.sub(" ", re.sub(rf"</(?:{_TAGS})>", " ", without(text, passages(text)), flags=re.IGNORECASE))
+    return _said(text, passages(text))
+
+
+def _said(text: str, found: list[Passage]) -> str:
+    return _CLOSING.sub(" ", _OPENING.sub(" ", without(text, found))).strip()
 
 
 def about_form(ask: str) -> bool:

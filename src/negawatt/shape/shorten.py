@@ -64,9 +64,18 @@ class Shortener:
         """True where what is asked decides on what is sent."""
 
     def __call__(
-        self, data: Mapping[str, Any], read: Read, *, chosen: bool, tools: ToolCalibration | None = None
+        self,
+        data: Mapping[str, Any],
+        read: Read,
+        *,
+        chosen: bool,
+        pruned: bool = False,
+        tools: ToolCalibration | None = None,
     ) -> Short:
-        """Return *data*, whose places are *read*, shortened. *chosen*: also by what is asked, behind the last mark."""
+        """Return *data*, whose places are *read*, shortened.
+
+        *chosen*: also by what is asked, behind the last mark. *pruned*: the tools as well, by what *tools* knows.
+        """
         work = _Work(data, read, self._settings)
         if self._settings.lossless:
             work.each("json", minify_json, work.free())
@@ -82,7 +91,7 @@ class Shortener:
         if self._settings.lossless:
             work.repeats()
             work.duplicates()
-        if chosen and self._settings.tools_recall is not None:
+        if pruned and self._settings.tools_recall is not None:
             work.prune(self._settings.tools_recall, tools)
         return work.done()
 

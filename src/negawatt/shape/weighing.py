@@ -68,6 +68,15 @@ class Weighing:
             self._sent.popitem(last=False)
 
 
+def outweighs(saved: int, rest: int) -> bool:
+    """True when *saved* characters of the tools are worth that the *rest* of the prompt is read anew.
+
+    Tools stand at the very beginning, and which of them are needed changes from call to call: a list that is pruned
+    for one call is another for the next, and nothing of either is held.
+    """
+    return saved > (1 - READ) * rest
+
+
 def sending_of(protocol: str, data: Mapping[str, Any]) -> Sending:
     """Return *data* as it is sent: its tools, its instructions, then message by message."""
     field = FIELDS[protocol]
