@@ -11,17 +11,21 @@ import msgspec
 import orjson
 import pytest
 from shapes import PROTOCOLS, asking, send, text_of
-from worlds import Fake, World, decisions, virtual, world
+from worlds import Fake, ManualClock, World, bare_call, decisions, virtual, world
 from worlds import answer as whole
 
+from negawatt.call import Call
 from negawatt.config_shape import Compress as Settings
 from negawatt.errors import UpstreamStatus
 from negawatt.ledger.memory import MemoryLedger
-from negawatt.recall.originals import Restored, whose
+from negawatt.levers.compress import Compress, Parts
+from negawatt.recall.originals import Originals, Restored, whose
+from negawatt.reply import Reply
 from negawatt.server import Server
-from negawatt.shape.passages import passages
+from negawatt.shape.passages import about_form, passages
 from negawatt.shape.places import at, put_back, read
 from negawatt.shape.shorten import Shortener
+from negawatt.stores.memory import MemoryStore
 
 SYSTEM = "You are a clerk.   \n\n\n\nAnswer in one sentence, and never guess.  "
 ASK = "When was the mill of Lund built?"
@@ -294,6 +298,30 @@ async def test_what_a_caller_marks_for_the_cache_stays():
         await send(w, "messages", request)
         assert PASSAGE in str(sent(w)["messages"])
         assert noted(w)["action"] == "pass"
+        del marked["cache_control"]
+        await send(w, "messages", request)
+        assert PASSAGE not in str(sent(w)["messages"])
+
+
+def uncounted(model: str, text: str) -> int:
+    raise ValueError("no tokenizer")
+
+
+@virtual
+async def test_a_request_that_cannot_be_shortened_is_sent_as_it_is():
+    """Whatever goes wrong costs the saving, and not the answer; the decision says what it was."""
+    parts = Parts(lambda call: 900, uncounted, lambda *target: None, Originals(MemoryStore(ManualClock())), list)
+    lever = Compress(Settings(mode="on"), {}, parts, ManualClock())
+    call, forwarded = bare_call(loop("chat")), []
+
+    async def model(call: Call) -> Reply:
+        forwarded.append(call)
+        return Reply(call.wire, body=b"{}")
+
+    await lever(call, model)
+    assert forwarded == [call]
+    (noted_,) = call.trail.decisions
+    assert (noted_.action, noted_.reason) == ("failed", "ValueError: no tokenizer")
 
 
 @virtual
@@ -390,8 +418,9 @@ def test_only_what_is_marked_is_context(text: str, expected: list[str]):
 
 def test_marks_that_never_end_cost_no_time():
     """A text of many openings is read in proportion to its length, not to its square."""
-    long = "<document>" * 50_000 + "```\n" * 20_000 + "Context:\n" * 20_000
+    long = "<document>" * 50_000 + "```\n" * 20_000 + "Context:\n" * 20_000 + "\n" * 100_000
     assert isinstance(passages(long), list)
+    assert not about_form(long)
 
 
 # -- what is never touched -------------------------------------------------------------------------------------

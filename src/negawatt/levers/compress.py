@@ -78,8 +78,14 @@ class Compress:
         if refusal is not None:
             call.note(NAME, "pass", refusal)
             return await forward(call)
-        short = self._shortened(call)
-        removed = self._tokens(call, short)
+        try:
+            short = self._shortened(call)
+            removed = self._tokens(call, short)
+        except Exception as error:
+            # Requests hold whatever callers send; one that cannot be shortened is sent as it is.
+            log.exception("call %s could not be shortened", call.id)
+            call.note(NAME, "failed", f"{type(error).__name__}: {error}"[:200])
+            return await forward(call)
         if removed > 0 or not self._learns(call):
             self._gains.learn(call.request_class, max(removed, 0) / tokens if tokens else 0.0)
         if removed <= 0:

@@ -32,7 +32,7 @@ _LABEL = re.compile(
 _FORM = re.compile(
     r"\b(?:verbatim|word for word|exact (?:words?|wording|text)|typos?|spelling (?:mistakes|errors)|grammar|indentation"
     r"|pretty.print\w*|white ?space|line breaks?|blank lines?|how many (?:words|lines|characters)|word count|base64)\b"
-    r"|(?:^|[.!?:;,\n]\s*|\b(?:please|and|then|you)\s+)(?:proofread|re-?format|re-?indent|format|lint|minify|deduplicate"
+    r"|(?:^|[.!?:;,\n]\s{0,9}|\b(?:please|and|then|you)\s{1,9})(?:proofread|re-?format|re-?indent|format|lint|minify|deduplicate"
     r"|translate|rewrite|rephrase|paraphrase|correct|copy|transcribe|decode|encode|repeat|diff|count|find (?:all )?"
     r"duplicates?|remove (?:all )?duplicates?)\b",
     re.IGNORECASE,
@@ -46,8 +46,16 @@ class Passage(NamedTuple):
     end: int
 
 
-def passages(text: str) -> list[Passage]:
-    """Return the passages of *text* that are context, in their order; none where all of it would be one."""
+def passages(text: str, *, alone: bool = True) -> list[Passage]:
+    """Return the passages of *text* that are context, in their order.
+
+    None where all of it would be context, unless it is not *alone*: the user's own words stand in another part.
+    """
+    found = _marked(text)
+    return found if not alone or _said(text, found) else []
+
+
+def _marked(text: str) -> list[Passage]:
     if len(text) < LEAST:
         return []
     found: list[Passage] = []
@@ -55,7 +63,7 @@ def passages(text: str) -> list[Passage]:
     for one in sorted(marked, key=lambda one: (one.start, -one.end)):
         if one.end - one.start >= LEAST and (not found or found[-1].end <= one.start):
             found.append(one)
-    return found if _said(text, found) else []
+    return found
 
 
 def without(text: str, found: list[Passage]) -> str:
@@ -69,7 +77,7 @@ def without(text: str, found: list[Passage]) -> str:
 
 def own_words(text: str) -> str:
     """Return what the user of *text* says themselves, without the tags that passages stood in."""
-    return _said(text, passages(text))
+    return _said(text, _marked(text))
 
 
 def _said(text: str, found: list[Passage]) -> str:

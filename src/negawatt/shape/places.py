@@ -147,23 +147,24 @@ def _places(path: Path, message: dict[str, Any], place: int) -> Iterator[Place]:
     elif role == "user" and isinstance(content, str):
         yield from _said((*path, "content"), content, place)
     elif role == "user" and isinstance(content, list):
-        # What is asked about the form of a text may stand in another part than the text.
-        bound = about_form(" ".join(own_words(text) for text in _texts(content)))
+        # What is asked about a text may stand in another part than the text.
+        said = " ".join(own_words(text) for text in _texts(content)).strip()
         for i, part in enumerate(content):
-            yield from _part((*path, "content", i), part, place, bound)
+            yield from _part((*path, "content", i), part, place, said)
 
 
-def _part(path: Path, part: Any, place: int, bound: bool) -> Iterator[Place]:
+def _part(path: Path, part: Any, place: int, said: str) -> Iterator[Place]:
+    """Yield the places in *part*. *said*: what the user says themselves, in all parts."""
     if not isinstance(part, dict):
         return
     kind, text = part.get("type"), part.get("text")
     if kind in _TEXT_PARTS and isinstance(text, str):
-        yield from (one._replace(bound=one.bound or bound) for one in _said((*path, "text"), text, place))
+        yield from _said((*path, "text"), text, place, said)
     elif kind == "tool_result":
         yield from _whole((*path, "content"), part.get("content"), "tool", place)
     elif kind in ("document", "search_result") and not _cited(part):
         for one in _document(path, part, place):
-            yield one._replace(bound=bound)
+            yield one._replace(bound=about_form(said))
 
 
 def _document(path: Path, part: dict[str, Any], place: int) -> Iterator[Place]:
@@ -192,9 +193,9 @@ def _whole(path: Path, content: Any, kind: str, place: int) -> Iterator[Place]:
             yield from _whole((*path, i, "text"), part["text"], kind, place)
 
 
-def _said(path: Path, text: str, place: int) -> Iterator[Place]:
-    found = passages(text)
-    bound = bool(found) and about_form(own_words(text))
+def _said(path: Path, text: str, place: int, beside: str = "") -> Iterator[Place]:
+    found = passages(text, alone=not beside)
+    bound = bool(found) and about_form(beside or own_words(text))
     for one in found:
         yield Place(path, one.start, one.end, text[one.start : one.end], "context", place, bound)
 
@@ -221,8 +222,9 @@ def _is_marked(content: Any, room: int = _DEEPEST) -> bool:
 
 def _calls(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the id of each call in *message*, and what its arguments say."""
-    content = message.get("content")
-    for one in [message, *(message.get("tool_calls") or ()), *(content if isinstance(content, list) else ())]:
+    content, calls = message.get("content"), message.get("tool_calls")
+    listed = [one for each in (calls, content) if isinstance(each, list) for one in each]
+    for one in (message, *listed):
         if not isinstance(one, dict):
             continue
         function = one.get("function")
