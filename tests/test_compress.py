@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from shapes import PROTOCOLS, asking, send, text_of
+from threefold import PROTOCOLS, asking, send, text_of
 from worlds import Fake, ManualClock, World, bare_call, decisions, virtual, world
 from worlds import answer as whole
 
