@@ -163,6 +163,18 @@ def test_the_base_is_what_another_folder_has(tmp_path):
     assert report["surfaces"][0]["base"] is None
 
 
+def test_a_base_that_cannot_be_read_stops_nobody_from_mending_it(tmp_path):
+    """The lock is compared with instead, and that is said."""
+    head, base = tmp_path / "head", tmp_path / "base"
+    for folder in (head, base):
+        folder.mkdir()
+        asking(folder, A=STABLE)
+    (base / "asks.py").write_text("def (")
+    assert run(head, "--update").returncode == 0
+    done = run(head, "--base", str(base))
+    assert done.returncode == 0 and "not valid Python" in done.stderr and "the lock is compared with" in done.stderr
+
+
 def test_junit_has_a_test_for_each_surface(tmp_path):
     """An error is a failure with its remedy; a surface without one passes; a warning is what it printed."""
     asking(tmp_path, A=STABLE, B=f"One.\n\n{words(30)}", C=f"Two.\n\n{words(30)}")

@@ -24,6 +24,8 @@ PARTS = "one " + ASKED + f" at {{now()}}" + " end"
 MESSAGES = [{{"role": "system", "content": "Be brief."}}, {{"role": "user", "content": "Say {{x}}."}}]
 JSON = '{{"a": 1}} stays as it is'
 LIMIT = 3
+PERCENT = "Dear %(name)s, 100 %% of %d are yours." % values
+CALLED = [dict(role="system", content="Be kind.")]
 
 def instruction(schema):
     if schema is None:
@@ -76,10 +78,19 @@ def test_messages_and_functions_have_blocks(module):
     assert [hole.said for hole in function.blocks[1].holes] == ["dumps(schema)"]
 
 
+def test_older_ways_to_write_it_are_read_too(module):
+    """``%`` makes holes as ``format`` does, and ``dict(role=...)`` is a message."""
+    [percent] = module("app.asks:PERCENT").values()
+    assert percent.blocks[0].text == "Dear , 100 % of  are yours."
+    assert [hole.said for hole in percent.blocks[0].holes] == ["name", "%d"]
+    [called] = module("app.asks:CALLED").values()
+    assert [(one.name, one.text) for one in called.blocks] == [("text 0 system", "Be kind.")]
+
+
 def test_names_may_have_stars_and_what_is_no_text_is_none(module):
     """``*`` takes every text of the module, and leaves numbers out."""
     assert {name.partition(":")[2] for name in module("app.asks:*")} == {
-        "ASKED", "PARTS", "MESSAGES", "JSON", "instruction",
+        "ASKED", "PARTS", "MESSAGES", "JSON", "PERCENT", "CALLED", "instruction",
     }  # fmt: skip
 
 

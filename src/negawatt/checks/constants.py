@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from negawatt.checks.holes import cut
+from negawatt.checks.holes import cut, cut_percent
 from negawatt.checks.plan import Group, Plan
 from negawatt.checks.surfaces import Block, Hole, Surface, files, read_text
 from negawatt.errors import InputError
@@ -92,11 +92,7 @@ class _Reader:
         if isinstance(value, ast.List | ast.Tuple):
             for at, item in enumerate(value.elts):
                 found += self._blocks(item, f"{name} {at}")
-        elif isinstance(value, ast.Dict):
-            pairs = zip(value.keys, value.values, strict=True)
-            said = {
-                key.value: one for key, one in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)
-            }
+        elif (said := _fields(value)) is not None:
             role = said.pop("role", None)
             speaker = role.value if isinstance(role, ast.Constant) else None
             for key, one in said.items():
@@ -122,6 +118,9 @@ class _Reader:
             return _joined([self._part(one, depth) for one in node.values])
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             return self._sum(node, depth)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+            said = node.left.value if isinstance(node.left, ast.Constant) else None
+            return _Text(*cut_percent(said, node.left.lineno)) if isinstance(said, str) else None
         if isinstance(node, ast.Name) and node.id in self._values:
             return self._text(self._values[node.id], depth + 1)
         if isinstance(node, ast.IfExp):
@@ -168,6 +167,16 @@ class _Reader:
         """Return the line of the hole *said*. A backslash may join lines, so that the text has fewer."""
         lines = enumerate(self._lines[node.lineno - 1 : node.end_lineno], node.lineno)
         return next((at for at, line in lines if f"{{{said}" in line.replace(" ", "")), node.lineno)
+
+
+def _fields(node: ast.expr) -> dict[str, ast.expr] | None:
+    """Return the values of ``{"role": ...}`` or ``dict(role=...)`` by their keys; None for anything else."""
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {key.value: one for key, one in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and node.keywords:
+        return {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
+    return None
 
 
 def _joined(parts: list[_Text]) -> _Text:

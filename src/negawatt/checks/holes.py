@@ -8,6 +8,7 @@ from string import Formatter
 from negawatt.checks.surfaces import Hole
 
 _FIELD = re.compile(r"[A-Za-z_]\w*(?:[.\[][\w.\]\[]*)?|\d*")
+_PERCENT = re.compile(r"%(?:\((?P<name>[^()%]{1,100})\))?[-#0 +]{0,5}\d{0,5}(?:\.\d{1,5})?[sdrfgiuxXeE%]")
 _JINJA = re.compile(r"\{\{-?\s*(?P<said>[A-Za-z_][^{}]*?)\s*-?\}\}|\{%-?\s*(?P<tag>[^{}%]*?)\s*-?%\}")
 
 
@@ -17,6 +18,21 @@ def cut(text: str, line: int = 1) -> tuple[str, tuple[Hole, ...]]:
     Text in which any field of ``str.format`` would not be a name (JSON, code) has none of those.
     """
     return _format(text, line) or _jinja(text, line)
+
+
+def cut_percent(text: str, line: int = 1) -> tuple[str, tuple[Hole, ...]]:
+    """Return the same of a text that ``%`` is applied to; each hole is said by its name, or its sign."""
+    parts, holes, at, length = [], [], 0, 0
+    for match in _PERCENT.finditer(text):
+        parts.append(text[at : match.start()])
+        length += match.start() - at
+        if match[0] == "%%":
+            parts.append("%")
+            length += 1
+        else:
+            holes.append(Hole(length, match["name"] or match[0], line))
+        at = match.end()
+    return "".join([*parts, text[at:]]), tuple(holes)
 
 
 def _jinja(text: str, line: int) -> tuple[str, tuple[Hole, ...]]:

@@ -25,6 +25,10 @@ _PAIRS = (
     "conversation id",
     "correlation id",
 )
+_MAY_CHANGE = (
+    (frozenset({"date", "time", "datetime", "day", "hour"}), "2026-01-01"),
+    (frozenset({"id", "key", "token", "hex"}), "123e4567-e89b-12d3-a456-426614174000"),
+)
 _PARTS = re.compile(r"[A-Z]?[a-z]+\d?|[A-Z]+(?![a-z])|\d+")
 _EXPRESSION = re.compile(r"[.(]")
 _FULL = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d")
@@ -43,6 +47,16 @@ def changes(said: str) -> bool:
     return bool(named.intersection(words)) or any(pairs.endswith(f"current {one}") for one in ("date", "time"))
 
 
+def _called_current(before: str, said: str) -> bool:
+    """True when the words *before* say of what is put in that it is the present one: "Today is {date}"."""
+    named = {word.lower() for word in _PARTS.findall(said)}
+    for words, example in _MAY_CHANGE:
+        text = before[-200:] + example
+        if named & words and any(match.end() == len(text) for match in Volatile().tokens(text)):
+            return True
+    return False
+
+
 def volatile(measured: Measured) -> Iterator[Finding]:
     """Yield what changes with each request and stands before what does not."""
     for surface in measured.surfaces:
@@ -53,7 +67,7 @@ def volatile(measured: Measured) -> Iterator[Finding]:
             if not block.stable:
                 break
             for hole in block.holes if not parted else ():
-                if not changes(hole.said):
+                if not (changes(hole.said) or _called_current(block.text[: hole.at], hole.said)):
                     parted = True
                     break
                 if _behind(surface, at, block, hole):

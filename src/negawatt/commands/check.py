@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negawatt.commands.options import config_option, json_option, ledger_option, load
+from negawatt.errors import NegawattError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,10 +120,14 @@ def _base(checked: Checked, folder: Path | None) -> Lock | None:
     path = folder / checked.plan.path.name
     if not path.is_file():
         return None  # the base had no check yet: every surface is new
-    plan = load_plan(path)
-    same = msgspec.structs.replace(plan.file, models=checked.plan.file.models)
-    plan = msgspec.structs.replace(plan, file=same)
-    return measure(plan, read_surfaces(plan)).lock
+    try:
+        plan = load_plan(path)
+        same = msgspec.structs.replace(plan.file, models=checked.plan.file.models, budgets=(), ignore=())
+        plan = msgspec.structs.replace(plan, file=same)
+        return measure(plan, read_surfaces(plan)).lock
+    except NegawattError as error:  # whoever mends it must be able to pass
+        click.echo(f"--base: {error.message}; the lock is compared with instead", err=True)
+        return checked.before
 
 
 def _calls(checked: Checked, options: dict[str, Any]) -> Mapping[str, float | None]:
