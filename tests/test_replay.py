@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
+from negawatt.call import Request
 from negawatt.config import Config, parse_config
+from negawatt.economics.counting import TokenCounter
 from negawatt.errors import ConfigError, InputError
 from negawatt.proof.replay import Plan, arm_configs, replay
 from negawatt.proof.summary import summarise
 from negawatt.proof.trace import Trace, TraceEntry
+from negawatt.providers.recording import RecordedAnswer, Timing, write_recording
+from negawatt.wire.chat import CHAT
 
 MODELLED = "modelled:?a=1&b=0.01"
 
@@ -101,6 +106,65 @@ def test_a_modelled_replay_says_so_first():
     summary = summarise(replay(plan(ask(0, "a"))))
     assert summary["simulated"] is True
     assert "modelled" in summary["first_line"].lower()
+
+
+SHAPING = {
+    "levers": {
+        "compress": {"mode": "shadow", "least_tokens": 50},
+        "offload": {"mode": "shadow", "handlers": ["arithmetic"]},
+    },
+    "classes": {"desk": {"offload": ["arithmetic"]}},
+}
+
+
+def test_shaping_has_an_arm_where_it_is_turned_on_and_none_where_it_is_not():
+    """Off, compress and offload take no part; in shadow, each is in `all` and left out in an arm of its own."""
+    names = {"without_offload", "without_compress"}
+    assert names.isdisjoint(arm_configs(Config(), ["leave-one-out"]))
+    assert names <= set(arm_configs(parse_config(SHAPING), ["leave-one-out"]))
+
+
+def test_a_recorded_replay_books_what_was_left_out_of_prompts(tmp_path: Path):
+    """The answer is that to the whole prompt, its input is less, and baseline and cost differ by what was saved."""
+    rows = json.dumps([{"town": f"town {i}", "mills": i} for i in range(40)], indent=4)
+    called = {"id": "1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    asked = {"role": "user", "content": "How many mills has town 3?"}
+    messages = [asked, {"role": "assistant", "tool_calls": [called]},
+                {"role": "tool", "tool_call_id": "1", "content": rows}]  # fmt: skip
+    requests = [
+        {"model": "gpt-4o-mini", "messages": messages, "temperature": 0},
+        {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is 2 + 3?"}], "temperature": 0},
+    ]
+    counter, timing = TokenCounter(budget=None), Timing(duration_s=1.0, basis="measured")
+    sizes = [counter.count("gpt-4o-mini", CHAT.prompt(Request(data=one))).tokens for one in requests]
+    answers = [
+        RecordedAnswer(request=request, response=said(text, tokens), timing=timing)
+        for request, text, tokens in zip(requests, ("3", "five"), sizes, strict=True)
+    ]
+    write_recording(tmp_path / "answers.jsonl", answers)
+    trace = [TraceEntry(arrival_s=i * 9.0, request=one, request_class="desk") for i, one in enumerate(requests)]
+    found = replay(Plan(
+        trace=Trace(entries=trace, source="here.jsonl", format="negawatt"), config=parse_config(SHAPING),
+        provider=f"recorded:{tmp_path / 'answers.jsonl'}",
+    ))  # fmt: skip
+    result = arms(found)
+    whole, plain = result["all"].outcomes[0], result["none"].outcomes[0]
+    assert (plain.input_tokens, plain.usage_basis) == (sizes[0], "measured")
+    assert whole.input_tokens < 0.8 * sizes[0]
+    assert whole.usage_basis == "estimated"
+    assert whole.baseline_input_tokens == pytest.approx(sizes[0], rel=0.1)
+    assert [arm.outcomes[1].attempts for arm in (result["all"], result["without_offload"])] == [0, 1]
+    assert {"compress", "offload"} <= set(summarise(found)["levers"])
+    assert any("shortened prompts got the answers to the whole ones" in note for note in found.notes)
+
+
+def said(text: str, tokens: int) -> dict:
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": tokens, "completion_tokens": 5, "total_tokens": tokens + 5},
+    }  # fmt: skip
 
 
 def test_a_class_that_is_switched_off_stays_off():

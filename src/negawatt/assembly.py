@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,28 +20,36 @@ from negawatt.clock import Clock
 from negawatt.config import Config
 from negawatt.economics.accounts import Accounts
 from negawatt.economics.capabilities import KnownModels
-from negawatt.economics.counting import TokenCounter
+from negawatt.economics.counting import BUDGET, TokenCounter
 from negawatt.economics.prefix_terms import market_of
 from negawatt.economics.prices import context_window
 from negawatt.economics.usage import Usage
+from negawatt.errors import ConfigError
 from negawatt.ledger import Ledger
 from negawatt.levers.cap import Cap
 from negawatt.levers.cap import Parts as CapParts
 from negawatt.levers.coalesce import Coalesce
+from negawatt.levers.compress import Compress
+from negawatt.levers.compress import Parts as CompressParts
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.exact_cache import ExactCache
 from negawatt.levers.item_cache import ItemCache
+from negawatt.levers.offload import OffloadLever
+from negawatt.levers.offload import Parts as OffloadParts
 from negawatt.levers.prefix import Prefix
 from negawatt.levers.route import Parts as RouteParts
 from negawatt.levers.route import Route
 from negawatt.levers.semantic_cache import Parts, SemanticCache
 from negawatt.levers.structure import Parts as StructureParts
 from negawatt.levers.structure import Structure
+from negawatt.offloads.opening import open_handlers
+from negawatt.offloads.rules import read_rules
 from negawatt.pipeline import Background, Handler, Step
 from negawatt.prompts.template import Prompts
 from negawatt.providers import Provider
 from negawatt.recall.compare import Judge
 from negawatt.recall.learner import Learner
+from negawatt.recall.originals import Originals
 from negawatt.recall.policy import CachePolicy
 from negawatt.recalling import Recall, judges
 from negawatt.reply import Reply
@@ -58,7 +68,9 @@ from negawatt.verify.schema import broken_contract
 
 log = logging.getLogger(__name__)
 
-SAVING_LEVERS = ("compose", "exact_cache", "item_cache", "coalesce", "semantic_cache", "cap", "route")
+SAVING_LEVERS = (
+    "compose", "offload", "exact_cache", "item_cache", "coalesce", "semantic_cache", "compress", "cap", "route"
+)  # fmt: skip
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +117,42 @@ def prefixing(shared: Shared, providers: Mapping[str, Provider]) -> list[Step]:
         return []
     market = market_of(shared.accounts, KnownModels(), lambda target: providers[target.provider].speaks)
     return [step("compose", Prefix(settings, market, shared.clock), shared.config)]
+
+
+def in_use(config: Config, lever: str) -> bool:
+    """True when *lever* is anything but off, for whatever class."""
+    modes = [
+        getattr(config.levers, lever).mode,
+        *(policy.levers.get(lever, "off") for policy in config.classes.values()),
+    ]
+    return any(mode != "off" for mode in modes)
+
+
+def offload(shared: Shared) -> list[Step]:
+    """Return what answers in code as a step; nothing where it is off.
+
+    Raises `ConfigError` for a handler that is unknown or lacks its library, and for a class that allows one which is
+    not configured.
+    """
+    config, settings = shared.config, shared.config.levers.offload
+    if not in_use(config, "offload"):
+        return []
+    handlers = open_handlers(settings.handlers, "levers.offload.handlers")
+    if settings.rules is not None:
+        handlers.insert(0, read_rules(Path(settings.rules)))
+    names = [one.name for one in handlers]
+    for name, policy in config.classes.items():
+        for i, wanted in enumerate(policy.offload):
+            if wanted not in names:
+                where, known = f"classes.{name}.offload[{i}]", ", ".join(names) or "none"
+                message = f"{where}: levers.offload has no handler {wanted!r}; known: {known}"
+                raise ConfigError(message, param=where)
+
+    def spared(call: Call, text: str) -> Saved:
+        return spared_by_text(shared.tokens, call, text)
+
+    lever = OffloadLever(handlers, config.classes, OffloadParts(said, broken_contract, spared))
+    return [step("offload", lever, config)]
 
 
 def certain(shared: Shared, pipeline: Callable[[], Handler]) -> tuple[ExactCache, ItemCache, Coalesce]:
@@ -176,6 +224,31 @@ def caps(shared: Shared) -> Cap:
         alert=shared.telemetry.alert, takes_verbosity=takes_verbosity(config), newer_word=newer_limit(config)
     )
     return Cap(config.levers.cap, config.classes, parts)
+
+
+def compress(shared: Shared, originals: Originals) -> list[Step]:
+    """Return what shortens requests as a step; nothing where it is off."""
+    config, tokens = shared.config, shared.tokens
+    if not in_use(config, "compress"):
+        return []
+    models = KnownModels(context_window)
+
+    def count(call: Call) -> int:
+        return tokens.count(call.targets[0].model, call.wire.prompt(call.request)).tokens
+
+    def held(target: Target, marked: bool, at: float) -> int | None:
+        cache = models.prefix_cache(target.model)
+        if (cache.marked and not marked) or not shared.accounts.reads_cached(target.provider, target.model, at):
+            return None
+        return cache.least_tokens
+
+    parts = CompressParts(count, partial(text_tokens, tokens), held, originals, shared.background.spawn)
+    return [step("compress", Compress(config.levers.compress, config.classes, parts, shared.clock), config)]
+
+
+def text_tokens(tokens: TokenCounter, model: str, text: str) -> int:
+    """Return the tokens of *text*, counted in pieces that are small enough to be tokenised."""
+    return sum(tokens.count_text(model, text[at : at + BUDGET]).tokens for at in range(0, len(text), BUDGET))
 
 
 def rank(shared: Shared, costs: Costs) -> Policies:

@@ -23,7 +23,7 @@ import orjson
 from negawatt import assembly
 from negawatt.asides import Asides
 from negawatt.assembly import step
-from negawatt.call import NO_HINTS, Call, Headers, Hints, Request, Trail
+from negawatt.call import NO_HINTS, Call, Caller, Headers, Hints, Request, Trail
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.choosing import Choosing, open_choosing
 from negawatt.clock import Clock, SystemClock
@@ -37,6 +37,7 @@ from negawatt.economics.prices import Prices
 from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.embedders import Embedder
 from negawatt.errors import InvalidRequest, StoreError, UpstreamError
+from negawatt.keys import scope_of
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, Keyring
@@ -51,9 +52,11 @@ from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
 from negawatt.recall.learner import Learner
+from negawatt.recall.originals import Originals, whose
 from negawatt.recalling import Recall, open_embedding, open_recall
 from negawatt.registry import LEDGERS, STORES, open_backend
 from negawatt.reply import Reply
+from negawatt.shape.edits import id_of
 from negawatt.shape.models import asking_for
 from negawatt.stores import Store
 from negawatt.telemetry import DESCRIBED, Sample, Telemetry, exposition, learned_samples
@@ -116,6 +119,7 @@ class Gateway:
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms, conversations=conversations,
             compose=Compose(self.prompts),
         )  # fmt: skip
+        self.originals = Originals(store)
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
@@ -147,12 +151,12 @@ class Gateway:
         steps = [
             # (compose)     has rendered the template that the request names: it takes its final meaning
             # (classify)    has named the class that every later lever is tuned by: a call enters here by its class
-            # offload       the cheapest answer has no model
+            *assembly.offload(shared),  # the cheapest answer has no model
             step("exact_cache", cache, config),  # certain, microseconds
             step("item_cache", items, config),  # of a batch, only what is not known
             step("coalesce", coalesce, config),  # n equal calls cost one
             *semantic,  # a guess, so after certainty
-            # compress      after the caches, so that they key on the request as asked
+            *assembly.compress(shared, self.originals),  # after the caches, which key on the request as asked
             step("structure", self.structure, config),  # the output contract
             step("cap", assembly.caps(shared), config),  # needs the contract
             *routed,  # when the final size is known
@@ -319,6 +323,21 @@ class Gateway:
         if self.recall is not None:
             found["index"] = await self.recall.index.delete_tagged(tags, dry_run=dry_run)
         return found
+
+    async def original(self, name: str, caller: Caller, hints: Hints = NO_HINTS) -> dict[str, Any] | None:
+        """Return what compress changed of the call *name*, as *caller* had sent it, or the one text of that id.
+
+        None where nothing is kept of it, or it is another's. Raises `StoreError`.
+        """
+        mine = whose(caller.tenant, scope_of(caller, hints, personal=False).permissions, hints.user or caller.user)
+        text = await self.originals.text(name, mine)
+        if text is not None:
+            return {"id": name, "text": text}
+        found = await self.originals.of_call(name, mine)
+        if found is None:
+            return None
+        texts = [{"path": path, "id": id_of(text), "text": text} for path, text in found.texts.items()]
+        return {"id": name, "protocol": found.protocol, "texts": texts, "tools": found.tools}
 
     async def metrics(self) -> bytes:
         """Return what there is to count, in Prometheus' text format."""

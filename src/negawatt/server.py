@@ -23,6 +23,7 @@ from negawatt.errors import (
     ModelNotFound,
     NegawattError,
     NotFound,
+    NotKept,
     PermissionDenied,
     RequestTimeout,
     UpstreamBroken,
@@ -49,6 +50,7 @@ from negawatt.wire.wires import WIRES
 log = logging.getLogger(__name__)
 
 _MODEL_PATH = re.compile(r"(?:/v1)?/models/(.+)")
+_SHAPED_PATH = re.compile(r"(?:/v1)?/shaped/([^/]{1,200})")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LAST_WORD_S = 0.2  # for the error event of a caller who may not be reading
 _LATE = "the call's deadline passed in the middle of its answer"
@@ -82,6 +84,8 @@ class Server:
                 await handler(head, receive, send)
             elif scope["method"] == "GET" and (found := _MODEL_PATH.fullmatch(scope["path"])):
                 await self._model(found[1], head, send)
+            elif scope["method"] == "GET" and (found := _SHAPED_PATH.fullmatch(scope["path"])):
+                await self._shaped(found[1], head, send)
             elif scope["method"] in METHODS and (layer := layer_of(scope["path"])) is not None:
                 await self._layers(scope, layer, head, receive, send)
             else:
@@ -206,6 +210,14 @@ class Server:
     def _described(self, name: str) -> dict[str, Any] | None:
         targets = self._gateway.catalogue.targets(name)
         return {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider} if targets else None
+
+    async def _shaped(self, name: str, head: Head, send: Send) -> None:
+        """Give back what was shortened of a call, or one text of it, as it was."""
+        caller = self._gateway.keyring.caller(head.hints.key)
+        found = await self._gateway.original(unquote(name), caller, head.hints)
+        if found is None:
+            raise NotKept("no text that was shortened is kept under this id for this caller", param="id")
+        await send_json(send, 200, found)
 
     async def _healthz(self, head: Head, receive: Receive, send: Send) -> None:
         await send_json(send, 200, {"status": "ok"})

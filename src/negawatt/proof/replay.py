@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from negawatt import __version__
-from negawatt.assembly import SAVING_LEVERS, with_modes
+from negawatt.assembly import SAVING_LEVERS, in_use, with_modes
 from negawatt.call import Caller, Hints
 from negawatt.catalogue import open_stand_in
 from negawatt.config import Config, Levers, Provider, RequestClass
@@ -283,6 +283,8 @@ def _described(plan: Plan, stand_in: Recorded | Modelled, arms: list[ArmRun], sp
         modelled_timing = any(answer.timing.basis == "modelled" for answer in answers)
         notes += stand_in.recording.notes
         notes += sorted({answer.note for answer in answers if answer.note})[:8]
+        if in_use(plan.config, "compress"):
+            notes.append("shortened prompts got the answers to the whole ones; their input tokens are estimated")
         if any(answer.usage_basis == "estimated" for answer in answers):
             notes.append("token counts in the recording are estimated")
     else:
