@@ -51,8 +51,7 @@ def dry_run(config: Config) -> None:
     check_url(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url")
     if recalls(config):
         asyncio.run(check_recall(config))
-    if config.policies or config.classes:
-        asyncio.run(_opens(config))
+    asyncio.run(_opens(config))
 
 
 async def _opens(config: Config) -> None:
