@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cascades import LARGE, SMALL
-from shapes import GOOD, PROTOCOLS, SCHEMA, Speaker, asking, said, saying, text_of
+from contracted import GOOD, PROTOCOLS, SCHEMA, Speaker, asking, said, saying, text_of
 from worlds import World, decisions, status, virtual, world
 
 from negawatt.errors import UpstreamBroken

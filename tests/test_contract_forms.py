@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from shapes import ADA, GOOD, PROTOCOLS, SCHEMA, WIRES, asking, saying
+from contracted import ADA, GOOD, PROTOCOLS, SCHEMA, WIRES, asking, saying
 
 from negawatt.call import Request
 from negawatt.providers.rows import ROWS

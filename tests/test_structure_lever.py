@@ -8,7 +8,7 @@ import orjson
 import pydantic
 import pytest
 from cascades import LARGE, SMALL, Models
-from shapes import ADA, GOOD, KINDS, PROTOCOLS, SCHEMA, WIRES, Speaker, asking, said, saying, text_of
+from contracted import ADA, GOOD, KINDS, PROTOCOLS, SCHEMA, WIRES, Speaker, asking, said, saying, text_of
 from worlds import answer, chat, decisions, ended, start, status, virtual, world
 
 from negawatt.errors import ConfigError, InvalidRequest, NotRecorded, UpstreamBroken
