@@ -34,6 +34,7 @@ demo: setup     ## replay the sample workload with and without the levers; write
 demo-real: setup     ## the same on real answers: make demo-real DATA=../shared/data
 	@mkdir -p $(OUT)
 	@$(BIN)/python examples/gsm8k_routing.py --data $(DATA) --out $(OUT)/routing
+	@$(BIN)/python examples/shaping_demo.py --data $(DATA)
 	@$(BIN)/python examples/gsm8k_replay.py --data $(DATA) --out $(OUT)
 	@$(BIN)/negawatt replay $(OUT)/trace.jsonl --provider recorded:$(OUT)/recording.jsonl \
 		--title "GSM8K, real answers" --html $(OUT)/report.html --json
