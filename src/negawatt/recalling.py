@@ -73,21 +73,15 @@ def judges(config: Config, catalogue: Catalogue) -> tuple[Target, ...]:
     return found
 
 
-async def check_recall(config: Config) -> None:
+def check_recall(config: Config, embedder: Embedder) -> None:
     """Raise `ConfigError` for what would keep it from opening; nothing is made, and nothing moved."""
     settings = config.recall
     judges(config, Catalogue(config))
     if settings.curated is not None:
         load_curated(Path(settings.curated))
-    carrier = Carrier()
-    embedder = open_embedder(settings.embedder, "recall.embedder", post=carrier)
-    try:
-        url = check_url(INDEXES, "negawatt.indexes", settings.index, "recall.index")
-        if url.scheme in ("memory", "sqlite"):
-            check_place(url, "recall.index", model=embedder.id, dimensions=embedder.dimensions)
-    finally:
-        await embedder.close()
-        await carrier.close()
+    url = check_url(INDEXES, "negawatt.indexes", settings.index, "recall.index")
+    if url.scheme in ("memory", "sqlite"):
+        check_place(url, "recall.index", model=embedder.id, dimensions=embedder.dimensions)
 
 
 def embeds(config: Config) -> bool:

@@ -18,7 +18,7 @@ from negawatt.config import Config
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway, open_accounts
 from negawatt.levers.admit import Keyring
-from negawatt.recalling import check_recall, recalls
+from negawatt.recalling import check_recall, open_embedding, recalls
 from negawatt.registry import LEDGERS, STORES, check_url
 from negawatt.server import Server
 
@@ -49,8 +49,6 @@ def dry_run(config: Config) -> None:
     open_providers(config, os.environ)
     check_url(STORES, "negawatt.stores", config.cache.store, "cache.store")
     check_url(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url")
-    if recalls(config):
-        asyncio.run(check_recall(config))
     asyncio.run(_opens(config))
 
 
@@ -58,13 +56,16 @@ async def _opens(config: Config) -> None:
     """Open a gateway that keeps nothing, and close it: so policies, rules and what was learned are looked at."""
     from negawatt.ledger.memory import MemoryLedger
 
-    config = msgspec.structs.replace(
-        config,
-        cache=msgspec.structs.replace(config.cache, store="memory:"),
-        recall=msgspec.structs.replace(config.recall, index="memory:"),
-    )
-    async with Gateway.open(config, ledger=MemoryLedger()):
-        pass
+    async with open_embedding(config) as embedder:
+        if embedder is not None and recalls(config):
+            check_recall(config, embedder)
+        config = msgspec.structs.replace(
+            config,
+            cache=msgspec.structs.replace(config.cache, store="memory:"),
+            recall=msgspec.structs.replace(config.recall, index="memory:"),
+        )
+        async with Gateway.open(config, ledger=MemoryLedger(), embedder=embedder):
+            pass
 
 
 def bind(config: Config) -> socket.socket:

@@ -332,7 +332,7 @@ def test_a_ledger_of_another_schema_is_refused(path: Path):
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(InputError, match="schema 99; this version knows 2"):
+    with pytest.raises(InputError, match=f"schema 99; this version knows {sql.VERSION}"):
         SqliteLedger(path)
 
 
