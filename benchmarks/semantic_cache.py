@@ -35,7 +35,8 @@ import numpy as np
 from recall.guards import ablated
 from recall.lookup import measure
 
-from negawatt.call import Call, Request, Scope, Target, Trail
+from negawatt.call import Call, Request, Target, Trail
+from negawatt.caller import Scope
 from negawatt.clock import SystemClock
 from negawatt.config import SemanticCache as Settings
 from negawatt.embedders.opening import open_embedder

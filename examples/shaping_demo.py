@@ -40,7 +40,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from negawatt.call import Call, Hints, Request, Target
+from negawatt.call import Call, Request, Target
+from negawatt.caller import Hints
 from negawatt.config import parse_config
 from negawatt.economics.counting import TokenCounter
 from negawatt.errors import InputError, NegawattError

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 from worlds import EPOCH, settled
 
-from negawatt.call import Call, Hints, Request, Scope, Target, Trail
+from negawatt.call import Call, Request, Target, Trail
+from negawatt.caller import Hints, Scope
 from negawatt.config import ItemCache as Settings
 from negawatt.config import RequestClass
 from negawatt.economics.counting import Count

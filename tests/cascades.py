@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 from worlds import EPOCH, Answer, Chunks, Fake, answer, chat, chunks_of, configured, settled
 
-from negawatt.call import Call, Caller, Hints, Request, Target, Trail
+from negawatt.books import open_accounts
+from negawatt.call import Call, Request, Target, Trail
+from negawatt.caller import Caller, Hints
 from negawatt.config_routes import Candidate, Check, Policy
 from negawatt.config_routes import Cascade as Settings
 from negawatt.config_types import Mode
@@ -18,7 +20,6 @@ from negawatt.deadline import Alarms, Deadline
 from negawatt.economics.counting import TokenCounter
 from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.errors import UpstreamBroken
-from negawatt.gateway import open_accounts
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
 from negawatt.levers.meter import Meter

@@ -70,7 +70,7 @@ class Cell:
         return self._sent(w, {"model": self["model"], "input": items, "dimensions": size}, protocol)
 
     def _sent(self, w: World, request: Request, protocol: str) -> Call:
-        from negawatt.call import Hints
+        from negawatt.caller import Hints
 
         key = OPEN[self["tenant"] + ("-key" if self["permissions"] == "key" else "")]
         hints = Hints(

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from worlds import EPOCH
 
-from negawatt.call import Scope
+from negawatt.caller import Scope
 from negawatt.config import parse_config
 from negawatt.errors import StoreError
 from negawatt.layers.cache import Layers

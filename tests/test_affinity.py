@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import ManualClock, bare_call, chat
 
-from negawatt.call import Call, Caller, Hints
+from negawatt.call import Call
+from negawatt.caller import Caller, Hints
 from negawatt.economics.counting import TokenCounter
 from negawatt.economics.energy import Joules
 from negawatt.economics.usage import Usage

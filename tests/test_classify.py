@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from worlds import ManualClock, answer, bare_call, configured, virtual
 
-from negawatt.call import Call, Caller, Decision, Hints, Request, Scope
+from negawatt.call import Call, Decision, Request
+from negawatt.caller import Caller, Hints, Scope
 from negawatt.config import RequestClass
 from negawatt.embedders import Embedder
 from negawatt.embedders.batching import Batching

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from negawatt.books import open_accounts
 from negawatt.config import parse_config
-from negawatt.gateway import Gateway, open_accounts
+from negawatt.gateway import Gateway
 from negawatt.ledger.reprice import reprice_ledger
 from negawatt.ledger.sqlite import read_rows
 from negawatt.proof.trace import SAMPLES

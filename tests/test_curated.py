@@ -15,7 +15,7 @@ import pytest
 from recalls import Angles, Down, recalling, semantic
 from worlds import EPOCH, Fake, bare_call, chat, decisions, settled, virtual, world
 
-from negawatt.call import Scope
+from negawatt.caller import Scope
 from negawatt.config import parse_config
 from negawatt.errors import ConfigError
 from negawatt.keys import permissions_digest

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from worlds import CLASSES, USAGE, Fake, answer, bare_call, cached, chat, twice, virtual, world
 
-from negawatt.call import Scope
+from negawatt.caller import Scope
 from negawatt.config import ExactCache as Settings
 from negawatt.errors import StoreError
 from negawatt.levers.exact_cache import ExactCache

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from choices import ACCOUNTS, MODELS, choice
 
-from negawatt.call import Caller
+from negawatt.caller import Caller
 from negawatt.config_routes import Effort, Policy
 from negawatt.economics.capabilities import KnownModels
 from negawatt.routing.costs import Cost

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import ManualClock, answer, bare_call, decisions, settled
 
-from negawatt.call import Attempt, Call, Caller, Saved, Target, Trail
+from negawatt.books import open_accounts
+from negawatt.call import Attempt, Call, Saved, Target, Trail
+from negawatt.caller import Caller
 from negawatt.config import parse_config
 from negawatt.economics.accounts import Accounts, to_pusd
 from negawatt.economics.carbon import Carbon
@@ -22,7 +24,6 @@ from negawatt.economics.energy import Energy
 from negawatt.economics.prices import Prices
 from negawatt.economics.reference import in_place_of, reference_usage
 from negawatt.economics.usage import Usage
-from negawatt.gateway import open_accounts
 from negawatt.http_head import Head, answer_headers
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome

@@ -46,7 +46,8 @@ from isolation import (
 from worlds import virtual
 
 from negawatt import keys
-from negawatt.call import Request, Scope
+from negawatt.call import Request
+from negawatt.caller import Scope
 from negawatt.errors import StateNotFound
 from negawatt.proof.virtual import VirtualLoop, run
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import bare_call, settled, virtual
 
-from negawatt.call import Hints, Scope
+from negawatt.caller import Hints, Scope
 from negawatt.config import RequestClass
 from negawatt.errors import UpstreamConnectError
 from negawatt.reply import Reply

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import bare_call
 
-from negawatt.call import Request, Scope
+from negawatt.call import Request
+from negawatt.caller import Scope
 from negawatt.keys import differences, key_of, request_digest
 from negawatt.wire.chat import CHAT, NOT_IN_KEY
 

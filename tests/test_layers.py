@@ -15,7 +15,7 @@ from layered import Desk, Failing, Maker, asked
 from recalls import bold, recalling
 from worlds import chat, settled, virtual
 
-from negawatt.call import Caller, Hints, Scope
+from negawatt.caller import Caller, Hints, Scope
 from negawatt.config import parse_config
 from negawatt.errors import ConfigError, InvalidRequest, StoreError, UnknownLayer
 from negawatt.keys import layer_key, scope_of

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Chunks, Fake, answer, bare_call, chat, chunks_of, decisions, settled, virtual, world
 
-from negawatt.call import Call, Caller
+from negawatt.call import Call
+from negawatt.caller import Caller
 from negawatt.errors import DeadlineExceeded, InvalidRequest, StoreError, UpstreamStatus
 from negawatt.pipeline import Background, Handler, Pipeline, Step, bucket
 from negawatt.reply import Reply

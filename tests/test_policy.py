@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from worlds import bare_call, chat, virtual, world
 
-from negawatt.call import Call, Hints, Scope
+from negawatt.call import Call
+from negawatt.caller import Hints, Scope
 from negawatt.config import ExactCache, RequestClass, SemanticCache
 from negawatt.errors import InvalidRequest
 from negawatt.recall.policy import (

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from worlds import MODEL, Answer, World
 
-from negawatt.call import Hints
+from negawatt.caller import Hints
 from negawatt.wire.wires import WIRES
 
 PROTOCOLS = ("chat", "responses", "messages")

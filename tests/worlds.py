@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from negawatt.call import Call, Hints, Request, Scope, Target, Trail
+from negawatt.call import Call, Request, Target, Trail
+from negawatt.caller import Hints, Scope
 from negawatt.config import Config, parse_config
 from negawatt.errors import NegawattError, UpstreamBroken, UpstreamStatus
 from negawatt.gateway import Gateway

@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 import orjson
 
-from negawatt.call import NO_HINTS, Call, Hints, Target
+from negawatt.call import Call, Target
+from negawatt.caller import NO_HINTS, Hints
 from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import NegawattError
 from negawatt.pipeline import Handler

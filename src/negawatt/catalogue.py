@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from negawatt.call import Headers, Target
+from negawatt.call import Target
+from negawatt.caller import Headers
+from negawatt.clock import Clock
 from negawatt.config import Config, Model
 from negawatt.config import Provider as Settings
-from negawatt.errors import ConfigError
+from negawatt.errors import ConfigError, UpstreamError
 from negawatt.providers import Provider
 from negawatt.providers.rows import ROWS, Row
 
+log = logging.getLogger(__name__)
+
 AUTO = "auto"  # callers who ask for it leave the model to the policy of their request's class
 _MOST_KEPT = 10_000
+_LISTED_S = 60.0
+_LISTING_S = 3.0
 
 
 class Catalogue:
@@ -83,6 +91,30 @@ class Catalogue:
             if "*" in provider.models:
                 return (Target(provider.name, name, name),)
         return ()
+
+
+class Listed:
+    """The names that callers may use, those among them that only the providers can say."""
+
+    def __init__(self, catalogue: Catalogue, providers: Mapping[str, Provider], clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._providers = providers
+        self._clock = clock
+        self._known: tuple[float, list[str]] | None = None
+
+    async def names(self) -> list[str]:
+        """Ask the providers, at most once a minute; one that does not answer in time is left out."""
+        now = self._clock.monotonic()
+        if self._known is None or now - self._known[0] > _LISTED_S:
+            names = self._catalogue.names()
+            for provider in self._catalogue.patterned():
+                try:
+                    async with asyncio.timeout(_LISTING_S):
+                        names += self._catalogue.matching(provider, await self._providers[provider].models())
+                except (UpstreamError, TimeoutError) as error:
+                    log.info("provider %s does not list its models: %s", provider, error)
+            self._known = (now, list(dict.fromkeys(names)))
+        return self._known[1]
 
 
 def _target(model: Model) -> Target:

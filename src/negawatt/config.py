@@ -229,6 +229,7 @@ class Key(Section, frozen=True):
     user: str | None = None
     permissions: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
+    admin: bool = False  # may look at everything that is kept, and change keys and budgets
 
 
 class Config(Section, frozen=True):

@@ -9,7 +9,6 @@ The server, the replay and the library all come through here: there is one path.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import random
@@ -23,20 +22,19 @@ import orjson
 from negawatt import assembly
 from negawatt.asides import Asides
 from negawatt.assembly import step
-from negawatt.call import NO_HINTS, Call, Caller, Headers, Hints, Request, Trail
-from negawatt.catalogue import Catalogue, open_providers, price_ids
+from negawatt.books import open_accounts, open_ledger
+from negawatt.call import Call, Request, Trail
+from negawatt.caller import NO_HINTS, Caller, Headers, Hints
+from negawatt.catalogue import Catalogue, Listed, open_providers
 from negawatt.choosing import Choosing, open_choosing
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
 from negawatt.deadline import Alarms
 from negawatt.economics.accounts import Accounts
-from negawatt.economics.carbon import Carbon
 from negawatt.economics.counting import TokenCounter
-from negawatt.economics.energy import Energy
-from negawatt.economics.prices import Prices
 from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.embedders import Embedder
-from negawatt.errors import InvalidRequest, StoreError, UpstreamError
+from negawatt.errors import InvalidRequest, StoreError
 from negawatt.keys import scope_of
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
@@ -54,7 +52,7 @@ from negawatt.providers.counter import Counter
 from negawatt.recall.learner import Learner
 from negawatt.recall.originals import Originals, whose
 from negawatt.recalling import Recall, open_embedding, open_recall
-from negawatt.registry import LEDGERS, STORES, open_backend
+from negawatt.registry import STORES, open_backend
 from negawatt.reply import Reply
 from negawatt.shape.edits import id_of
 from negawatt.shape.models import asking_for
@@ -66,8 +64,6 @@ from negawatt.wire.wires import WIRES
 log = logging.getLogger(__name__)
 
 _NO_KEY = "negawatt-ready"  # nothing is ever under it
-_MODELS_S = 60.0
-_MODELS_TIMEOUT_S = 3.0
 
 
 class Gateway:
@@ -99,7 +95,7 @@ class Gateway:
         self.alarms = Alarms()
         self._rng = rng
         self._providers = providers
-        self._models: tuple[float, list[str]] | None = None
+        self._listed = Listed(self.catalogue, providers, clock)
         self.recall = recall
         self._choosing = choosing
         self.tokens = tokens
@@ -280,21 +276,8 @@ class Gateway:
         return found[0]
 
     async def models(self) -> list[str]:
-        """Return the names that callers may use: the configured ones, and what the providers say that they serve.
-
-        Providers are asked at most once a minute; one that does not answer in time is left out.
-        """
-        now = self.clock.monotonic()
-        if self._models is None or now - self._models[0] > _MODELS_S:
-            names = self.catalogue.names()
-            for provider in self.catalogue.patterned():
-                try:
-                    async with asyncio.timeout(_MODELS_TIMEOUT_S):
-                        names += self.catalogue.matching(provider, await self._providers[provider].models())
-                except (UpstreamError, TimeoutError) as error:
-                    log.info("provider %s does not list its models: %s", provider, error)
-            self._models = (now, list(dict.fromkeys(names)))
-        return self._models[1]
+        """Return the names that callers may use: the configured ones, and what the providers say that they serve."""
+        return await self._listed.names()
 
     async def checks(self) -> dict[str, str | None]:
         """Return what the gateway needs to work, each with its problem or None: cheap, for probes come often."""
@@ -377,22 +360,3 @@ class Gateway:
             return answer
         finally:
             await reply.close()
-
-
-def open_ledger(config: Config, clock: Clock) -> Ledger:
-    """Return the ledger that *config* names. Raises `ConfigError`, or `InputError` for a file that is none."""
-    ledger: Ledger = open_backend(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url", clock)
-    return ledger
-
-
-def open_accounts(config: Config) -> Accounts:
-    """Return the books with the tables that *config* names. Raises `ConfigError`."""
-    from pathlib import Path
-
-    economics = config.economics
-    prices = Prices(
-        None if economics.prices is None else Path(economics.prices),
-        None if economics.litellm_prices is None else Path(economics.litellm_prices),
-    )
-    energy = Energy(None if economics.energy is None else Path(economics.energy), batch=economics.batch)
-    return Accounts(prices, energy, Carbon(economics.zone), price_ids(config))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from negawatt.call import Call, Hints
-from negawatt.call import Headers as Passed
+from negawatt.call import Call
+from negawatt.caller import Headers as Passed
+from negawatt.caller import Hints
 from negawatt.errors import CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
 from negawatt.levers.meter import cache_of
 from negawatt.protocol import Spoken
@@ -19,6 +20,19 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+
+class Routes(Protocol):
+    """Answers under some paths."""
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Return the methods that *path* answers to; nothing when it is none of these."""
+        ...
+
+    async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
+        """Answer a request under one of these paths. Raises `NegawattError`."""
+        ...
+
 
 JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from negawatt.call import Call, Caller, Headers, Hints, Request, Scope
+from negawatt.call import Call, Request
+from negawatt.caller import Caller, Headers, Hints, Scope
 from negawatt.config import RequestClass
 from negawatt.protocol import Identified
 

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from negawatt.call import Caller, Request
+from negawatt.call import Request
+from negawatt.caller import Caller
 from negawatt.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -64,9 +65,13 @@ class LayerRoutes:
         self._layers = gateway.layers
         self._read = read
 
-    async def __call__(self, scope: Any, layer: str, head: Head, receive: Receive, send: Send) -> None:
-        """Answer one request to *layer*, "" for all. Raises `NegawattError`."""
-        method = scope["method"]
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Return what *path* answers to; nothing when it is no path of the layers."""
+        return () if layer_of(path) is None else METHODS
+
+    async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
+        """Answer one request to a layer, or to all. Raises `NegawattError`."""
+        method, layer = scope["method"], layer_of(scope["path"]) or ""
         caller = self._gateway.keyring.caller(head.hints.key)
         if not layer and method == "PUT":
             raise MethodNotAllowed(f"{scope['path']} answers to DELETE, GET, not to PUT", allow="DELETE, GET")

@@ -35,6 +35,7 @@ from negawatt.http_head import (
     TEXT,
     Head,
     Receive,
+    Routes,
     Send,
     answer_headers,
     preflight_headers,
@@ -42,7 +43,7 @@ from negawatt.http_head import (
     send_error,
     send_json,
 )
-from negawatt.layer_routes import METHODS, LayerRoutes, layer_of
+from negawatt.layer_routes import LayerRoutes
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
 from negawatt.wire.wires import WIRES
@@ -70,7 +71,7 @@ class Server:
         self._routes["GET", "/readyz"] = self._readyz
         self._routes["GET", "/metrics"] = self._metrics
         self._paths = {path for _, path in self._routes}
-        self._layers = LayerRoutes(gateway, self._read)
+        self._more: tuple[Routes, ...] = (LayerRoutes(gateway, self._read),)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,9 +87,7 @@ class Server:
                 await self._model(found[1], head, send)
             elif scope["method"] == "GET" and (found := _SHAPED_PATH.fullmatch(scope["path"])):
                 await self._shaped(found[1], head, send)
-            elif scope["method"] in METHODS and (layer := layer_of(scope["path"])) is not None:
-                await self._layers(scope, layer, head, receive, send)
-            else:
+            elif not await self._found(scope, head, receive, send):
                 await self._elsewhere(scope, head, send)
         except NegawattError as error:
             if head.anthropic and head.wire is None:
@@ -234,6 +233,19 @@ class Server:
         self._gateway.keyring.caller(head.hints.key)
         await send_body(send, 200, [TEXT], await self._gateway.metrics())
 
+    async def _found(self, scope: Any, head: Head, receive: Receive, send: Send) -> bool:
+        """Let those answer whose path it is; False when it is nobody's."""
+        method, path = scope["method"], scope["path"]
+        for routes in self._more:
+            methods = routes.methods(path)
+            if method in methods:
+                await routes(scope, head, receive, send)
+                return True
+            if methods and not (method == "OPTIONS" and head.origin is not None):
+                allowed = ", ".join(methods)
+                raise MethodNotAllowed(f"{path[:200]} answers to {allowed}, not to {method}", allow=allowed)
+        return False
+
     async def _elsewhere(self, scope: Any, head: Head, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if method == "OPTIONS" and head.origin is not None:
@@ -243,9 +255,6 @@ class Server:
         elif path in self._paths:
             allowed = ", ".join(sorted(m for m, p in self._routes if p == path))
             raise MethodNotAllowed(f"{path} answers to {allowed}, not to {method}", allow=allowed)
-        elif layer_of(path) is not None:
-            allowed = ", ".join(METHODS)
-            raise MethodNotAllowed(f"{path[:200]} answers to {allowed}, not to {method}", allow=allowed)
         elif path.startswith("/v1/v1/"):
             raise NotFound(f"there is nothing at {path[:200]}; leave /v1 out of the SDK's base_url, which adds its own")
         else:

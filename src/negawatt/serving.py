@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from negawatt.books import open_accounts
 from negawatt.catalogue import open_providers
 from negawatt.config import Config
 from negawatt.errors import ConfigError
-from negawatt.gateway import Gateway, open_accounts
+from negawatt.gateway import Gateway
 from negawatt.levers.admit import Keyring
 from negawatt.recalling import check_recall, open_embedding, recalls
 from negawatt.registry import LEDGERS, STORES, check_url

@@ -13,7 +13,8 @@ from negawatt.commands.recall import cache_report, learned, review
 from negawatt.errors import InputError
 
 if TYPE_CHECKING:
-    from negawatt.call import Request, Scope
+    from negawatt.call import Request
+    from negawatt.caller import Scope
     from negawatt.config import Config
     from negawatt.protocol import Wire
 
@@ -74,7 +75,8 @@ class _Side:
 def _side(name: str, protocol: str, ledger_path: Path | None, config: Config) -> _Side:
     import orjson
 
-    from negawatt.call import Request, Scope
+    from negawatt.call import Request
+    from negawatt.caller import Scope
     from negawatt.ledger.sqlite import read_content, read_rows
     from negawatt.wire.wires import WIRES
 

@@ -165,7 +165,7 @@ def _pricing(plan: Plan, config_path: Path | None) -> Pricing:
 
     @cache
     def accounts() -> Any:
-        from negawatt.gateway import open_accounts
+        from negawatt.books import open_accounts
 
         return open_accounts(load(config_path))
 

@@ -99,7 +99,7 @@ def reprice(config_path: Path | None, ledger_path: Path | None, dry_run: bool, a
     """
     import orjson
 
-    from negawatt.gateway import open_accounts
+    from negawatt.books import open_accounts
     from negawatt.ledger.reprice import reprice_ledger
 
     config = load(config_path)

@@ -137,7 +137,7 @@ def cost(config_path: Path | None, ledger_path: Path | None, as_json: bool, **wh
     Money is the block's share of the input of its calls, at list prices, with what providers read from their caches
     at its lower price; a month has 30 days. Calls that our caches answered cost nothing.
     """
-    from negawatt.gateway import open_accounts
+    from negawatt.books import open_accounts
     from negawatt.ledger.sqlite import read_rows
     from negawatt.proof.prompt_costs import prompt_costs
 

@@ -133,8 +133,8 @@ def report(  # noqa: PLR0913
     from datetime import UTC, datetime
 
     from negawatt import __version__
+    from negawatt.books import open_accounts
     from negawatt.commands.recall import learned_or_why_not
-    from negawatt.gateway import open_accounts
     from negawatt.ledger.sqlite import read_rows
     from negawatt.proof.summary import LedgerView, ledger_series, summarise_ledger
 

@@ -42,7 +42,7 @@ def test(config_path: Path | None, prompt: str | None, as_json: bool, **options:
 
     import orjson
 
-    from negawatt.call import Hints
+    from negawatt.caller import Hints
     from negawatt.proof.rehearsal import rehearse
 
     body = _body(prompt, options)

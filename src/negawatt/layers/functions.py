@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import msgspec
 import orjson
 
-from negawatt.call import Scope
+from negawatt.caller import Scope
 from negawatt.keys import digests_of, divided
 from negawatt.layers.values import Asked
 from negawatt.recall.policy import checked_tags

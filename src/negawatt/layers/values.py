@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from negawatt.call import Scope
+from negawatt.caller import Scope
 from negawatt.keys import layer_key
 from negawatt.layers.entry import Entry
 from negawatt.recall.policy import Plan, scope_tags

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from negawatt.call import Call, Caller, Headers, Hints, Scope, Target
+from negawatt.call import Call, Target
+from negawatt.caller import Caller, Headers, Hints, Scope
 from negawatt.config import Config, Key
 from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import (
@@ -28,6 +29,7 @@ from negawatt.recall.policy import callers_tags
 from negawatt.reply import Reply
 
 ANYONE = Caller()
+_OWNER = Caller(admin=True)  # where no key is asked for, nobody else can reach the door
 _VENDORS = ("anthropic-", "openai-", "cohere-", "x-goog-")  # of headers that choose a version or a beta
 
 
@@ -79,6 +81,7 @@ class Keyring:
                 key_id=key.id,
                 permissions=permissions_digest(key.permissions),
                 models=None if key.models is None else frozenset(key.models),
+                admin=key.admin,
             )
 
     @property
@@ -102,6 +105,16 @@ class Keyring:
             if hmac.compare_digest(known, digest):
                 return caller
         raise AuthenticationError("this API key is not known here")
+
+
+def administrator(callers: Callers, secret: str | None) -> Caller:
+    """Return the administrator whose key *secret* is. Raises `AuthenticationError` or `PermissionDenied`."""
+    if callers.open:
+        return _OWNER
+    caller = callers.caller(secret)
+    if not caller.admin:
+        raise PermissionDenied("this key is for calls; what is asked for here needs the key of an administrator")
+    return caller
 
 
 class Admit:

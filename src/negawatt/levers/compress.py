@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from negawatt.call import Call, Saved, Scope, Target
+from negawatt.call import Call, Saved, Target
+from negawatt.caller import Scope
 from negawatt.clock import Clock
 from negawatt.config import RequestClass
 from negawatt.config_shape import Compress as Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -61,6 +61,7 @@ class Meter:
         self._count = count
         self._blocks = blocks
         self._versions = _encode(accounts.versions).decode()
+        self.observers: list[Callable[[Outcome], None]] = []  # told of each row; what they do is on the path
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
         trail = call.trail
@@ -93,7 +94,10 @@ class Meter:
         if self._keep_content and trail.reply is not None:
             asked = call.request.origin or call.request
             content = Content(call.id, asked.body, trail.reply.body if trail.reply.finished else None)
-        self._ledger.append(self.outcome(call, trail), content)
+        outcome = self.outcome(call, trail)
+        self._ledger.append(outcome, content)
+        for observer in self.observers:
+            observer(outcome)
 
     def outcome(self, call: Call, trail: Trail) -> Outcome:
         """Return the row of a call that has ended."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from negawatt.books import open_accounts
 from negawatt.call import Target
 from negawatt.catalogue import Catalogue
 from negawatt.config import Config, load_config
 from negawatt.config_routes import Quality
 from negawatt.economics.counting import TokenCounter
 from negawatt.errors import ConfigError
-from negawatt.gateway import open_accounts
 from negawatt.proof.asking import asked_in
 from negawatt.proof.cases import SuiteCase
 from negawatt.proof.outcome_table import OutcomeTable

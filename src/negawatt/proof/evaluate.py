@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from negawatt.call import Caller, Hints, Request
+from negawatt.call import Request
+from negawatt.caller import Caller, Hints
 from negawatt.catalogue import Catalogue, open_providers
 from negawatt.clock import Clock
 from negawatt.errors import ConfigError, NegawattError
@@ -244,9 +245,9 @@ class Estimate(msgspec.Struct, frozen=True):
 
 def estimate(suite: Suite, todo: Sequence[Question], judging: int = 0) -> Estimate:
     """Return what asking *todo* live will cost: input counted, answers of `answer_tokens` or of their own limit."""
+    from negawatt.books import open_accounts
     from negawatt.economics.counting import TokenCounter
     from negawatt.economics.usage import Usage
-    from negawatt.gateway import open_accounts
 
     accounts, known, tokens = open_accounts(suite.config), Catalogue(suite.config), TokenCounter()
     total, unpriced, calls = Decimal(0), set(), 0

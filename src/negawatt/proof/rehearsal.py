@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from negawatt.call import Call, Caller, Hints
+from negawatt.call import Call
+from negawatt.caller import Caller, Hints
 from negawatt.config import Config
 from negawatt.config_routes import Quality
 from negawatt.errors import InvalidRequest, NotRecorded

@@ -22,11 +22,12 @@ import orjson
 
 from negawatt import __version__
 from negawatt.assembly import SAVING_LEVERS, in_use, with_modes
-from negawatt.call import Caller, Hints
+from negawatt.books import open_accounts
+from negawatt.caller import Caller, Hints
 from negawatt.catalogue import open_stand_in
 from negawatt.config import Config, Levers, Provider, RequestClass
 from negawatt.errors import ConfigError, NegawattError
-from negawatt.gateway import Gateway, open_accounts
+from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
 from negawatt.proof.summary import ArmRun, ReplayRun

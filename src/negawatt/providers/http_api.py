@@ -7,7 +7,8 @@ from collections.abc import Collection
 
 import orjson
 
-from negawatt.call import Call, Headers, Target
+from negawatt.call import Call, Target
+from negawatt.caller import Headers
 from negawatt.errors import UpstreamBroken, UpstreamError, UpstreamProtocolError, UpstreamStatus
 from negawatt.protocol import Wire
 from negawatt.providers.transport import Download, Timeouts, Transport, Upload

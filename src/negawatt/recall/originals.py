@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from negawatt.call import Scope
+from negawatt.caller import Scope
 from negawatt.keys import layer_key
 from negawatt.stores import Store
 

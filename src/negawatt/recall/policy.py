@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from negawatt.call import Call, Scope
+from negawatt.call import Call
+from negawatt.caller import Scope
 from negawatt.config import CacheLever, RequestClass
 from negawatt.errors import InvalidRequest
 from negawatt.keys import missing_scope

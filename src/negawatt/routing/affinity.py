@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
-from negawatt.call import Call, Caller, Request, Target
+from negawatt.call import Call, Request, Target
+from negawatt.caller import Caller
 from negawatt.clock import Clock
 from negawatt.economics.capabilities import KnownModels
 from negawatt.economics.usage import Usage

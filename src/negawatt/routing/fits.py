@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from negawatt.call import Caller
+from negawatt.caller import Caller
 from negawatt.config_routes import Policy
 from negawatt.config_types import LEVELS, Level
 from negawatt.economics.accounts import Accounts
