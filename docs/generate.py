@@ -29,6 +29,8 @@ from negawatt.config import Config
 from negawatt.ledger.bills import formats
 from negawatt.ledger.outcome import ENDINGS, Outcome
 from negawatt.providers.rows import ROWS
+from negawatt.telemetry import names
+from negawatt.telemetry.instruments import INSTRUMENTS
 from negawatt.translate.routes import PAIRS
 from negawatt.translate.table import Untranslatable
 
@@ -211,6 +213,24 @@ def bills_table() -> str:
     return "\n".join(lines)
 
 
+def metrics_table() -> str:
+    """Return all metrics, as Prometheus names them."""
+    lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    for name, one in sorted(INSTRUMENTS.items()):
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        lines.append(f"| `{name}` | {one.kind} | {labels} | {one.text} |")
+    return "\n".join(lines)
+
+
+def attributes_table() -> str:
+    """Return the attributes of a call's span, with the column of the ledger that each is."""
+    lines = ["| attribute | column |", "| --- | --- |"]
+    for column, attribute in names.ATTRIBUTES.items():
+        old = names.OLD_ATTRIBUTES.get(attribute)
+        lines.append(f"| `{attribute}`{'' if old is None else f' (old name `{old}`)'} | `{column}` |")
+    return "\n".join(lines)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"config:{prefix}": lambda prefix=prefix: config_table(prefix)  # type: ignore[misc]
@@ -219,7 +239,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
             "levers.offload.", "levers.exact_cache.", "levers.item_cache.", "levers.coalesce.",
             "levers.semantic_cache.", "levers.compress.", "levers.structure.", "levers.cap.", "levers.route.",
             "levers.retry.",
-            "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].",
+            "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].", "telemetry.",
         )
     },
     **{
@@ -231,6 +251,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "errors": errors_table,
     "columns": columns_table,
     "endings": endings_table,
+    "metrics": metrics_table,
+    "attributes": attributes_table,
 }  # fmt: skip
 
 

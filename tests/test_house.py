@@ -23,9 +23,10 @@ ROOMS = {
     "indexes": {"stores"},
     "recall": {"economics", "wire", "embedders", "indexes", "stores"},
     "ledger": {"economics"},
+    "telemetry": {"ledger"},
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
-    "layers": {"recall", "stores"},
+    "layers": {"recall", "stores", "telemetry"},
     "offloads": set(),
     "shape": {"economics", "wire", "embedders", "recall", "offloads"},
     "prompts": {"economics", "wire", "shape"},
@@ -78,7 +79,7 @@ ROOMS = {
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
 TOP = {
     "gateway", "assembly", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server",
-    "serving", "cli", "registry", "catalogue", "choosing",
+    "serving", "cli", "registry", "catalogue", "choosing", "monitoring", "metrics_routes",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

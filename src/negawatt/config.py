@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from negawatt.config_routes import Effort, Match, Policy, Quality
 from negawatt.config_shape import Cap, Compose, Compress, Offload, Structure
+from negawatt.config_telemetry import Telemetry
 from negawatt.config_types import (
     Budget,
     Count,
@@ -245,6 +246,7 @@ class Config(Section, frozen=True):
     providers: tuple[Provider, ...] = ()
     models: tuple[Model, ...] = ()
     keys: tuple[Key, ...] = ()
+    telemetry: Telemetry = Telemetry()
 
 
 LEVER_NAMES = tuple(Levers.__struct_fields__)

@@ -44,6 +44,7 @@ from negawatt.levers.compose import Compose
 from negawatt.levers.conversations import Conversations
 from negawatt.levers.meter import Meter
 from negawatt.levers.retry import Retry
+from negawatt.monitoring import Monitor
 from negawatt.pipeline import Background, Handler, Pipeline
 from negawatt.prompts.attribution import BlockTokens
 from negawatt.protocol import Wire
@@ -57,7 +58,7 @@ from negawatt.reply import Reply
 from negawatt.shape.edits import id_of
 from negawatt.shape.models import asking_for
 from negawatt.stores import Store
-from negawatt.telemetry import DESCRIBED, Sample, Telemetry, exposition, learned_samples
+from negawatt.telemetry import Sample, Telemetry, learned_samples
 from negawatt.wire.chat import CHAT
 from negawatt.wire.wires import WIRES
 
@@ -115,6 +116,8 @@ class Gateway:
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms, conversations=conversations,
             compose=Compose(self.prompts),
         )  # fmt: skip
+        self.monitor = Monitor(config, self.telemetry, clock, zone=accounts.carbon.zone)
+        self.monitor.watch(self.meter, in_flight=lambda: self.admit.in_flight, lost=lambda: ledger.lost)
         self.originals = Originals(store)
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
@@ -322,14 +325,13 @@ class Gateway:
         texts = [{"path": path, "id": id_of(text), "text": text} for path, text in found.texts.items()]
         return {"id": name, "protocol": found.protocol, "texts": texts, "tools": found.tools}
 
-    async def metrics(self) -> bytes:
-        """Return what there is to count, in Prometheus' text format."""
-        samples = self.telemetry.samples()
-        for name, problem in (await self.checks()).items():
-            samples.append(Sample("negawatt_up", (("part", name),), float(problem is None)))
+    async def metrics(self, *, openmetrics: bool = False) -> bytes:
+        """Return what there is to count, in Prometheus' text format or in that of OpenMetrics."""
+        checks = await self.checks()
+        samples = [Sample("negawatt_up", (("part", name),), int(checks[name] is None)) for name in checks]
         if self.learner is not None:
             samples += learned_samples(self.learner.estimates())
-        return exposition(samples, DESCRIBED)
+        return await self.monitor.text(samples, openmetrics=openmetrics)
 
     async def chat(
         self, request: Mapping[str, Any], hints: Hints = NO_HINTS, *, schema: Any = None

@@ -13,7 +13,7 @@ from negawatt.caller import Headers as Passed
 from negawatt.caller import Hints
 from negawatt.errors import CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
 from negawatt.levers.meter import cache_of
-from negawatt.protocol import Spoken
+from negawatt.protocol import Wire
 from negawatt.reply import Reply
 
 Message = MutableMapping[str, Any]
@@ -35,7 +35,6 @@ class Routes(Protocol):
 
 
 JSON = (b"content-type", b"application/json")
-TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _HINTS = {
     b"x-negawatt-class": "request_class",
@@ -81,7 +80,7 @@ class Head:
         self.asked = b""  # headers that the page would like to send
         self.passed: Passed = ()  # what is for the provider
         self.anthropic = False  # the caller expects answers in the form of that API
-        self.wire: Spoken | None = None  # the protocol of the path
+        self.wire: Wire | None = None  # the protocol of the path
 
     @classmethod
     def of(cls, headers: Headers) -> Head:

@@ -28,22 +28,22 @@ from negawatt.errors import (
     RequestTimeout,
     UpstreamBroken,
     UpstreamError,
+    status_of,
 )
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
 from negawatt.http_head import (
-    TEXT,
     Head,
     Receive,
     Routes,
     Send,
     answer_headers,
     preflight_headers,
-    send_body,
     send_error,
     send_json,
 )
 from negawatt.layer_routes import LayerRoutes
+from negawatt.metrics_routes import MetricsRoutes
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
 from negawatt.wire.wires import WIRES
@@ -69,9 +69,9 @@ class Server:
         self._routes["GET", "/models"] = self._routes["GET", "/v1/models"] = self._models
         self._routes["GET", "/healthz"] = self._healthz
         self._routes["GET", "/readyz"] = self._readyz
-        self._routes["GET", "/metrics"] = self._metrics
         self._paths = {path for _, path in self._routes}
-        self._more: tuple[Routes, ...] = (LayerRoutes(gateway, self._read),)
+        metrics = (MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()
+        self._more: tuple[Routes, ...] = (LayerRoutes(gateway, self._read), *metrics)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,6 +92,7 @@ class Server:
         except NegawattError as error:
             if head.anthropic and head.wire is None:
                 head.wire = WIRES["messages"]  # whoever asks in its words is answered in them, wherever they ask
+            self._count(error, self._route(scope["path"]))
             await send_error(send, error, None, head)
 
     # -- routes ------------------------------------------------------------------------------------------------
@@ -177,6 +178,7 @@ class Server:
         if reply is not None and reply.error is None:
             reply.error = error
         if call is None or call.trail.first_byte is None:
+            self._count(error, "" if head.wire is None else head.wire.path)
             await send_error(send, error, call, head)
             return
         said = send({"type": "http.response.body", "body": call.wire.error_event(error)})
@@ -228,11 +230,6 @@ class Server:
         status = "ready" if ready else "not ready"
         await send_json(send, 200 if ready else 503, {"status": status, "checks": shown})
 
-    async def _metrics(self, head: Head, receive: Receive, send: Send) -> None:
-        """Say what there is to count. Behind a key where there are keys: classes and models are named."""
-        self._gateway.keyring.caller(head.hints.key)
-        await send_body(send, 200, [TEXT], await self._gateway.metrics())
-
     async def _found(self, scope: Any, head: Head, receive: Receive, send: Send) -> bool:
         """Let those answer whose path it is; False when it is nobody's."""
         method, path = scope["method"], scope["path"]
@@ -259,6 +256,16 @@ class Server:
             raise NotFound(f"there is nothing at {path[:200]}; leave /v1 out of the SDK's base_url, which adds its own")
         else:
             raise NotFound(f"there is nothing at {path[:200]}; try POST /v1/chat/completions")
+
+    def _route(self, path: str) -> str:
+        """Return *path* as the metrics may name it: what has names in it is ``other``."""
+        if path in self._paths:
+            return path.removeprefix("/v1")
+        ours = any(routes.methods(path) for routes in self._more) or _MODEL_PATH.fullmatch(path)
+        return "other" if ours or _SHAPED_PATH.fullmatch(path) else "unmatched"
+
+    def _count(self, error: BaseException, route: str) -> None:
+        self._gateway.telemetry.count("negawatt_http_errors_total", route=route, status=str(status_of(error)))
 
     # -- parts -------------------------------------------------------------------------------------------------
 

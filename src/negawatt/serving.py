@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +19,7 @@ from negawatt.config import Config
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway
 from negawatt.levers.admit import Keyring
+from negawatt.metrics_routes import MetricsServer
 from negawatt.recalling import check_recall, open_embedding, recalls
 from negawatt.registry import LEDGERS, STORES, check_url
 from negawatt.server import Server
@@ -69,9 +70,9 @@ async def _opens(config: Config) -> None:
             pass
 
 
-def bind(config: Config) -> socket.socket:
+def bind(config: Config, port: int) -> socket.socket:
     """Return the socket to serve on, which is not open yet. Raises `ConfigError` when the address is not to be had."""
-    host, port = config.server.host, config.server.port
+    host = config.server.host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,19 +98,25 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     return ConfigError(f"server.port: cannot listen on {host}:{port}: {error.strerror}", param="server")
 
 
-def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until interrupted. *announce* is told the address once the port is open."""
+def serve(config: Config, announce: Callable[[str, str | None], None]) -> None:
+    """Serve until interrupted. *announce* is told the address once the port is open, and that of the metrics."""
     refuse_open_doors(config)
-    listener = bind(config)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    work = _serve(config, listener, lambda: announce(f"http://{shown}:{port}"))
+    listener = bind(config, config.server.port)
+    apart = config.telemetry.metrics_port
+    metrics = None if apart is None else bind(config, apart)
+    own = None if metrics is None else _address(metrics)
+    work = _serve(config, listener, metrics, lambda: announce(_address(listener), own))
     try:
         import uvloop
     except ImportError:  # not on Windows
         asyncio.run(work)
     else:
         uvloop.run(work)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def one_write_protocol() -> type[asyncio.Protocol]:
@@ -160,14 +167,28 @@ class _Corked:
         return getattr(self._transport, name)
 
 
-async def _serve(config: Config, listener: socket.socket, ready: Callable[[], None]) -> None:
-    import uvicorn
-
-    async with Gateway.open(config) as gateway:
+async def _serve(
+    config: Config, listener: socket.socket, metrics: socket.socket | None, ready: Callable[[], None]
+) -> None:
+    async with Gateway.open(config) as gateway, _apart(gateway, metrics):
         gateway.accounts.warm()
         _listen(listener)  # from here on nobody is turned away: who comes early waits
-        settings = uvicorn.Config(
-            Server(gateway),
+        # What is alive now stays alive: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        server = _uvicorn(Server(gateway))
+        with _stopping_in_order(server):
+            ready()
+            await server._serve([listener])
+
+
+def _uvicorn(application: Any) -> uvicorn.Server:
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
             http=one_write_protocol(),
             ws="none",
             lifespan="off",
@@ -180,14 +201,23 @@ async def _serve(config: Config, listener: socket.socket, ready: Callable[[], No
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_DRAIN_S,
         )
-        # What is alive now stays alive: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
-        server = uvicorn.Server(settings)
-        with _stopping_in_order(server):
-            ready()
-            await server._serve([listener])
+    )
+
+
+@contextlib.asynccontextmanager
+async def _apart(gateway: Gateway, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serve the metrics at *listener* meanwhile, where they have a port of their own."""
+    if listener is None:
+        yield
+        return
+    _listen(listener)
+    server = _uvicorn(MetricsServer(gateway))
+    serving = asyncio.ensure_future(server._serve([listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
 
 
 @contextlib.contextmanager

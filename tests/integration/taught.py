@@ -34,7 +34,9 @@ def guessing(folder: Path, upstream: Upstream, *, semantic: Json | None = None, 
     stub = {"base_url": upstream.base_url, "kind": "openai-compatible", "key_env": "STUB_KEY"}
     usual: Json = {
         "holdout": {"share": 0.0},
-        "keys": [{"id": name.lower(), "key_env": name, "tenant": name.lower()} for name in KEYS],
+        "keys": [
+            {"id": name.lower(), "key_env": name, "tenant": name.lower(), "admin": name == "ANN"} for name in KEYS
+        ],
         "providers": [{"name": "stub", "priced_as": "openai", **stub}],
         "recall": {"index": f"sqlite:///{folder / 'index.sqlite'}"},
         "levers": {

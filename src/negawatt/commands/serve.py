@@ -66,10 +66,12 @@ def serve(config_path: Path | None, host: str | None, port: int | None, check: b
         click.echo('{"sound":true}' if as_json else "the configuration is sound")
         return
 
-    def announce(address: str) -> None:
+    def announce(address: str, metrics: str | None) -> None:
         if as_json:
-            click.echo(f'{{"address":"{address}","base_url":"{address}/v1"}}')
+            more = "" if metrics is None else f',"metrics":"{metrics}/metrics"'
+            click.echo(f'{{"address":"{address}","base_url":"{address}/v1"{more}}}')
         else:
-            click.echo(f"negawatt is listening on {address} (OpenAI API: {address}/v1)")
+            more = "" if metrics is None else f"; metrics: {metrics}/metrics"
+            click.echo(f"negawatt is listening on {address} (OpenAI API: {address}/v1){more}")
 
     run(config, announce)

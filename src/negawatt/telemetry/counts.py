@@ -1,10 +1,10 @@
-"""What a monitor wants to know: counts, states and alerts, as Prometheus reads them."""
+"""What happens, counted where it happens, and the alerts that are raised."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,6 @@ class Sample(NamedTuple):
     name: str
     labels: Labels
     value: float
-
-
-# Type and meaning of each metric.
-DESCRIBED: Mapping[str, tuple[str, str]] = {
-    "negawatt_alerts_total": ("counter", "Alerts that were raised."),
-    "negawatt_cache_decisions_total": ("counter", "What the caches did with calls."),
-    "negawatt_layer_operations_total": ("counter", "What the caches of the application's own work did."),
-    "negawatt_semantic_budget": ("gauge", "Share of requests that the semantic cache may answer wrongly."),
-    "negawatt_semantic_wrong_share": ("gauge", "Estimated share of requests that it did answer wrongly."),
-    "negawatt_semantic_drifts_total": ("counter", "How often the rule of a class found that the world has changed."),
-    "negawatt_up": ("gauge", "1 when a part of the gateway works."),
-}
 
 
 class Estimated(Protocol):
@@ -75,6 +63,7 @@ class Telemetry:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, Labels]] = Counter()
         self.alerts: deque[Alerted] = deque(maxlen=_MOST_ALERTS)
+        self.sources: list[Callable[[], Iterable[Sample]]] = []  # asked whenever somebody reads the metrics
 
     def count(self, name: str, **labels: str) -> None:
         """Add one to the counter *name* with these *labels*."""
@@ -89,22 +78,12 @@ class Telemetry:
         self.count("negawatt_alerts_total", alert=name, about=about)
 
     def samples(self) -> list[Sample]:
+        """Return what has been counted here."""
         return [Sample(name, labels, value) for (name, labels), value in sorted(self._counts.items())]
 
-
-def exposition(samples: Iterable[Sample], described: Mapping[str, tuple[str, str]]) -> bytes:
-    """Return *samples* in Prometheus' text format, version 0.0.4. *described*: type and help text of each name."""
-    lines: list[str] = []
-    last = ""
-    for sample in sorted(samples, key=lambda one: (one.name, one.labels)):
-        if sample.name != last:
-            kind, text = described.get(sample.name, ("untyped", ""))
-            lines += [f"# HELP {sample.name} {text}", f"# TYPE {sample.name} {kind}"]
-            last = sample.name
-        labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in sample.labels)
-        lines.append(f"{sample.name}{{{labels}}} {sample.value!r}" if labels else f"{sample.name} {sample.value!r}")
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    def sampled(self) -> list[Sample]:
+        """Return the same, and what the sources say."""
+        found = self.samples()
+        for source in self.sources:
+            found += source()
+        return found

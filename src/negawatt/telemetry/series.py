@@ -1,0 +1,116 @@
+"""Time series in memory: numbers that only grow, and histograms, by the values of their labels.
+
+Ours and not prometheus_client's: a call adds to some twenty series, and there each addition takes a lock and a look-up
+by labels; here a call keeps hold of the series of its like, and an addition is an addition.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from negawatt.telemetry.counts import Labels, Sample
+from negawatt.telemetry.instruments import INSTRUMENTS
+from negawatt.telemetry.names import Instrument
+
+_MOST_SERIES = 5_000  # of one metric; beyond it all labels are OTHER, so that sums stay right
+OTHER = "other"
+
+
+class Number:
+    """One series that only grows. *value* is in the unit of its metric times the metric's scale."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+
+class Histogram:
+    """One series of a histogram: how many values fell into each bucket, not those below it; and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)  # the last one: above all bounds
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def with_(self, other: Histogram) -> Histogram:
+        """Return what both have seen. Their bounds are the same."""
+        both = Histogram(self.bounds)
+        both.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
+        both.sum = self.sum + other.sum
+        return both
+
+
+class Family(NamedTuple):
+    """One metric with all its series, as it is now. *name*: Prometheus' name, ``_total`` included."""
+
+    name: str
+    kind: str
+    text: str
+    points: list[tuple[Labels, float | Histogram]]
+
+
+class Metric:
+    """One metric: its series by the values of its labels. *scale*: how many of a series' units make one of its own."""
+
+    def __init__(self, instrument: Instrument, *, scale: int = 1) -> None:
+        self.instrument = instrument
+        self._scale = scale
+        self._numbers: dict[tuple[str, ...], Number] = {}
+        self._histograms: dict[tuple[str, ...], Histogram] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers) + len(self._histograms)
+
+    def number(self, *values: str) -> Number:
+        """Return the series whose labels have these *values*."""
+        found = self._numbers.get(values)
+        if found is None:
+            values = self._bounded(values)
+            found = self._numbers.setdefault(values, Number())
+        return found
+
+    def histogram(self, *values: str) -> Histogram:
+        found = self._histograms.get(values)
+        if found is None:
+            values = self._bounded(values)
+            found = self._histograms.setdefault(values, Histogram(self.instrument.buckets))
+        return found
+
+    def _bounded(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        return values if len(self) < _MOST_SERIES else (OTHER,) * len(values)
+
+    def keep(self, alive: set[int]) -> None:
+        """Drop the series that are not *alive*, by their `id`."""
+        self._numbers = {values: one for values, one in self._numbers.items() if id(one) in alive}
+        self._histograms = {values: one for values, one in self._histograms.items() if id(one) in alive}
+
+    def family(self) -> Family:
+        names, scale = self.instrument.labels, self._scale
+        points: list[tuple[Labels, float | Histogram]] = [
+            (tuple(zip(names, values, strict=True)), one.value / scale if scale != 1 else one.value)
+            for values, one in sorted(self._numbers.items())
+        ]
+        points += [(tuple(zip(names, values, strict=True)), one) for values, one in sorted(self._histograms.items())]
+        return Family(self.instrument.prometheus, self.instrument.kind, self.instrument.text, points)
+
+
+def families(samples: Iterable[Sample]) -> list[Family]:
+    """Return *samples* by metric, each metric once and in order of its labels."""
+    found: dict[str, Family] = {}
+    for sample in sorted(samples, key=lambda one: (one.name, one.labels)):
+        family = found.get(sample.name)
+        if family is None:
+            known = INSTRUMENTS.get(sample.name)
+            kind, text = ("untyped", "") if known is None else (known.kind, known.text)
+            family = found[sample.name] = Family(sample.name, kind, text, [])
+        family.points.append((sample.labels, sample.value))
+    return list(found.values())
