@@ -239,7 +239,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
             "levers.offload.", "levers.exact_cache.", "levers.item_cache.", "levers.coalesce.",
             "levers.semantic_cache.", "levers.compress.", "levers.structure.", "levers.cap.", "levers.route.",
             "levers.retry.",
-            "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].", "telemetry.",
+            "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].", "access.",
+            "telemetry.",
         )
     },
     **{

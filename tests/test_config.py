@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from negawatt.access.keyring import Keyring
 from negawatt.assembly import with_modes
 from negawatt.catalogue import Catalogue, open_providers, price_ids
 from negawatt.config import LEVER_NAMES, Config, load_config, parse_config
 from negawatt.errors import ConfigError
-from negawatt.levers.admit import Keyring
 
 PROVIDER: dict[str, Any] = {"name": "openai"}
 MODEL: dict[str, Any] = {"name": "m", "provider": "openai"}

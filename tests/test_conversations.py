@@ -73,7 +73,7 @@ async def test_who_asked_is_looked_up_in_the_ledger():
     """After a restart the ids are not in memory, and hold all the same."""
     async with world(Remembering(), keys=KEYS, environ=ENVIRON) as w:
         await ask(w, key="a1")
-        w.gateway.admit._conversations = Conversations(w.ledger, divided=True, classes={})
+        w.gateway.admit._conversations = Conversations(w.ledger, divided=lambda: True, classes={})
         assert await refused(w, "resp_0", key="b")
         assert not await refused(w, "resp_0", key="a1")
 
@@ -143,7 +143,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     from negawatt.levers import conversations
 
     monkeypatch.setattr(conversations, "_MOST_KEPT", 2)
-    known = Conversations(MemoryLedger(), divided=True, classes={})
+    known = Conversations(MemoryLedger(), divided=lambda: True, classes={})
     for name in ("a", "b", "c"):
         known.remember(bare_call(), Reply(RESPONSES, body=orjson.dumps({"id": name})))
     assert list(known._owners) == ["b", "c"]

@@ -18,6 +18,7 @@ ROOMS = {
     "economics": set(),
     "wire": {"economics"},
     "verify": {"embedders", "recall"},
+    "access": set(),
     "stores": set(),
     "embedders": {"stores"},
     "indexes": {"stores"},
@@ -59,6 +60,7 @@ ROOMS = {
     },
     "checks": {"wire", "economics", "prompts", "shape"},
     "commands": {
+        "access",
         "wire",
         "economics",
         "ledger",
@@ -80,6 +82,7 @@ ROOMS = {
 TOP = {
     "gateway", "assembly", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server",
     "serving", "cli", "registry", "catalogue", "choosing", "monitoring", "metrics_routes",
+    "doors", "key_routes",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

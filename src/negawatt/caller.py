@@ -15,10 +15,16 @@ class Caller(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key_id: str | None = None
     permissions: str = ""  # digest of the sorted permission names; "" when there are none
     models: frozenset[str] | None = None  # None: any
+    classes: frozenset[str] | None = None  # that its calls may be of; None: any
+    budgets: tuple[str, ...] = ()  # names of those that its calls count against, beside the ones that fit anyway
     admin: bool = False  # may look at everything that is kept, and change keys and budgets
+    use: bool = True  # may make calls
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
+
+    def may_be_of(self, request_class: str) -> bool:
+        return self.classes is None or request_class in self.classes
 
 
 class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

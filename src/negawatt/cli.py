@@ -13,6 +13,7 @@ from negawatt import __version__
 from negawatt.commands.cache import cache
 from negawatt.commands.check import check
 from negawatt.commands.evaluate import evaluate
+from negawatt.commands.keys import keys
 from negawatt.commands.ledger import ledger
 from negawatt.commands.prompts import prompts
 from negawatt.commands.proof import demo, replay, report
@@ -26,6 +27,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
 \b
   negawatt init                         write a negawatt.toml that explains itself
   negawatt serve                        then change one line: base_url="http://127.0.0.1:4100/v1"
+  negawatt keys create                  a key for a caller, or for an administrator
   negawatt report                       what was saved since
   negawatt demo                         a replay of the sample workload: what each lever saves
   negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
@@ -41,7 +43,7 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, evaluate, check, route, prompts, cache, ledger, tokens):
+for _command in (init, serve, demo, replay, report, evaluate, check, route, prompts, cache, ledger, tokens, keys):
     cli.add_command(_command)
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from negawatt.config_access import Access
 from negawatt.config_routes import Effort, Match, Policy, Quality
 from negawatt.config_shape import Cap, Compose, Compress, Offload, Structure
 from negawatt.config_telemetry import Telemetry
@@ -230,7 +231,10 @@ class Key(Section, frozen=True):
     user: str | None = None
     permissions: tuple[str, ...] = ()
     models: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None  # that its calls may be of
+    budgets: tuple[str, ...] = ()  # names of those that its calls count against
     admin: bool = False  # may look at everything that is kept, and change keys and budgets
+    use: bool = True  # may make calls
 
 
 class Config(Section, frozen=True):
@@ -247,6 +251,7 @@ class Config(Section, frozen=True):
     models: tuple[Model, ...] = ()
     keys: tuple[Key, ...] = ()
     telemetry: Telemetry = Telemetry()
+    access: Access = Access()
 
 
 LEVER_NAMES = tuple(Levers.__struct_fields__)

@@ -5,10 +5,13 @@
     │   └── IndexMismatch         an index holds vectors of another embedder
     ├── InputError                a file given to a command (trace, recording, ledger) is wrong
     ├── StoreError                a cache backend failed; on the request path this makes a miss
+    ├── KeyFileError         503  the file of keys cannot be read or written
     ├── EmbedderError             no vectors could be made; on the request path this makes a miss
     ├── RequestError              the caller can mend it: a 4xx
     │   ├── InvalidRequest        400  bad JSON, wrong type, missing field
     │   ├── AuthenticationError   401  no key, or an unknown one
+    │   │   ├── ExpiredKey        401  its time has passed
+    │   │   └── RevokedKey        401  it was revoked, or another took its place
     │   ├── PermissionDenied      403  the key may not do this
     │   ├── NotFound              404  no such path
     │   ├── UnknownLayer          404  no such layer of the application's own work
@@ -76,6 +79,13 @@ class StoreError(NegawattError):
     code = "store_failed"
 
 
+class KeyFileError(NegawattError):
+    """The file of keys cannot be read or written: nobody is let in by a key that may lie there."""
+
+    status = 503
+    code = "keys_unavailable"
+
+
 class EmbedderError(NegawattError):
     """No vectors could be made. Levers turn it into a miss with a Decision that says so."""
 
@@ -104,6 +114,14 @@ class AuthenticationError(RequestError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+
+
+class ExpiredKey(AuthenticationError):
+    code = "expired_api_key"
+
+
+class RevokedKey(AuthenticationError):
+    code = "revoked_api_key"
 
 
 class PermissionDenied(RequestError):

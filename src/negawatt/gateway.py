@@ -30,6 +30,7 @@ from negawatt.choosing import Choosing, open_choosing
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
 from negawatt.deadline import Alarms
+from negawatt.doors import Access, open_access
 from negawatt.economics.accounts import Accounts
 from negawatt.economics.counting import TokenCounter
 from negawatt.economics.tokenizer_files import TokenizerFiles
@@ -38,7 +39,7 @@ from negawatt.errors import InvalidRequest, StoreError
 from negawatt.keys import scope_of
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
-from negawatt.levers.admit import Admit, Callers, Keyring
+from negawatt.levers.admit import Admit, Callers, within_scope
 from negawatt.levers.classify import Classify
 from negawatt.levers.compose import Compose
 from negawatt.levers.conversations import Conversations
@@ -78,7 +79,7 @@ class Gateway:
         store: Store,
         ledger: Ledger,
         accounts: Accounts,
-        keyring: Callers,
+        access: Access,
         tokens: TokenCounter,
         recall: Recall | None,
         choosing: Choosing,
@@ -90,7 +91,8 @@ class Gateway:
         self.ledger = ledger
         self.store = store
         self.accounts = accounts
-        self.keyring = keyring
+        self.access = access
+        self.keyring = keyring = access.keyring
         self.catalogue = Catalogue(config)
         self.background = Background()
         self.alarms = Alarms()
@@ -111,7 +113,7 @@ class Gateway:
             catalogue=self.catalogue, background=self.background, telemetry=self.telemetry,
             asides=Asides(self.new_call, self.meter, alarms=self.alarms, deadline_s=config.server.deadline_s),
         )  # fmt: skip
-        conversations = Conversations(ledger, divided=keyring.divided, classes=config.classes)
+        conversations = Conversations(ledger, divided=lambda: keyring.divided, classes=config.classes)
         self.admit = Admit(
             config, keyring=keyring, catalogue=self.catalogue, alarms=self.alarms, conversations=conversations,
             compose=Compose(self.prompts),
@@ -132,7 +134,7 @@ class Gateway:
     def _first(self) -> Handler:
         """Return what comes before the levers that are tuned by the class: it is named, and its policy found."""
         contracts = any(policy.schema is not None for policy in self.config.classes.values())
-        handler: Handler = self.pipeline if self.route is None and not contracts else self._assigned
+        handler = within_scope(self.pipeline if self.route is None and not contracts else self._assigned)
         if not self.config.classes:
             return handler
         steps = [step("classify", self.classify, self.config)]
@@ -187,7 +189,6 @@ class Gateway:
         """
         real = clock is None or isinstance(clock, SystemClock)
         clock = clock or SystemClock()
-        keyring = keyring or Keyring(config.keys, environ)
         accounts = open_accounts(config)
         tokens = TokenCounter(TokenizerFiles(config.economics.tokenizers), background=True)
         own_providers = open_providers(config, environ) if providers is None else {}
@@ -198,13 +199,14 @@ class Gateway:
                 own_ledger = open_ledger(config, clock)
                 ledger = own_ledger
             async with (
+                open_access(config, environ, clock, keyring) as access,
                 open_embedding(config, embedder=embedder, threads=real) as shared,
                 open_recall(config, clock, shared) as recall,
                 open_choosing(config, shared, threads=real) as choosing,
             ):
                 gateway = cls(
                     config, providers=own_providers if providers is None else providers, store=store,
-                    ledger=ledger, accounts=accounts, keyring=keyring, tokens=tokens, recall=recall,
+                    ledger=ledger, accounts=accounts, access=access, tokens=tokens, recall=recall,
                     choosing=choosing, clock=clock, rng=rng or random.Random(),
                 )  # fmt: skip
                 try:

@@ -6,6 +6,7 @@ from the caller's side.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ import orjson
 
 from negawatt.call import Request
 from negawatt.caller import Caller
+from negawatt.doors import name_of
 from negawatt.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -182,6 +184,9 @@ class LayerRoutes:
                 raise PermissionDenied(f"tag: this key is of the tenant {caller.tenant!r}", param="tag")
         own = [f"tenant={caller.tenant}", *([f"layer={layer}"] if layer else [])]
         found = await self._gateway.forget(tuple(dict.fromkeys([*own, *tags])), dry_run=dry_run)
+        if not dry_run:
+            note, told = self._gateway.access.audit.note, {"tags": [*own, *tags], **found}
+            await asyncio.to_thread(note, name_of(caller), "cache.deleted", layer, told)
         await _say(send, head, {"deleted": sum(found.values()), "dry_run": dry_run, **found})
 
 

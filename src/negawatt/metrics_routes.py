@@ -40,7 +40,7 @@ class MetricsRoutes:
         if keyring.divided:
             administrator(keyring, head.hints.key)
         else:
-            keyring.caller(head.hints.key)
+            keyring.holder(head.hints.key)
 
 
 class MetricsServer:

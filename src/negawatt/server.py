@@ -42,6 +42,7 @@ from negawatt.http_head import (
     send_error,
     send_json,
 )
+from negawatt.key_routes import KeyRoutes
 from negawatt.layer_routes import LayerRoutes
 from negawatt.metrics_routes import MetricsRoutes
 from negawatt.protocol import Wire
@@ -71,7 +72,7 @@ class Server:
         self._routes["GET", "/readyz"] = self._readyz
         self._paths = {path for _, path in self._routes}
         metrics = (MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()
-        self._more: tuple[Routes, ...] = (LayerRoutes(gateway, self._read), *metrics)
+        self._more: tuple[Routes, ...] = (LayerRoutes(gateway, self._read), KeyRoutes(gateway, self._read), *metrics)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

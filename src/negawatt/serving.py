@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from negawatt import __version__
 from negawatt.books import open_accounts
 from negawatt.catalogue import open_providers
 from negawatt.config import Config
+from negawatt.doors import digest_of, open_keyring
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway
-from negawatt.levers.admit import Keyring
+from negawatt.levers.admit import Callers
 from negawatt.metrics_routes import MetricsServer
 from negawatt.recalling import check_recall, open_embedding, recalls
 from negawatt.registry import LEDGERS, STORES, check_url
@@ -27,26 +30,40 @@ from negawatt.server import Server
 if TYPE_CHECKING:
     import uvicorn
 
+log = logging.getLogger(__name__)
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LINGER_S = 1.0  # for a closing connection to take what was sent
 _BACKLOG = 4096
 _DRAIN_S = 10  # for answers under way when we are asked to stop
 
 
-def refuse_open_doors(config: Config) -> None:
+def refuse_open_doors(config: Config, callers: Callers) -> None:
     """Raise `ConfigError` when the server would listen to the world and ask nobody for a key."""
-    if config.server.host not in _LOOPBACK and not config.keys:
+    if config.server.host not in _LOOPBACK and callers.open:
         raise ConfigError(
-            f"server.host: {config.server.host} can be reached from elsewhere, and no keys are configured: "
-            "anybody could spend your money. Add a [[keys]] entry, or listen on 127.0.0.1",
+            f"server.host: {config.server.host} can be reached from elsewhere, and there are no keys: "
+            "anybody could spend your money. Make one (`negawatt keys create`), add a [[keys]] entry, or listen on "
+            "127.0.0.1",
             param="server.host",
         )
 
 
+def look_at_doors(config: Config) -> None:
+    """Look at the keys before anything is opened. Raises `ConfigError` or `KeyFileError`."""
+    keyring = open_keyring(config, os.environ)
+    try:
+        refuse_open_doors(config, keyring)
+        if config.server.host not in _LOOPBACK and not keyring.administered:
+            log.warning("no key is an administrator's: nobody can see / and /admin from elsewhere, nor change keys "
+                        "there (`negawatt keys create --admin`)")  # fmt: skip
+    finally:
+        keyring.close()
+
+
 def dry_run(config: Config) -> None:
     """Raise `ConfigError` for what would keep the server from starting; open nothing that lasts."""
-    refuse_open_doors(config)
-    Keyring(config.keys, os.environ)
+    look_at_doors(config)
     open_accounts(config)
     open_providers(config, os.environ)
     check_url(STORES, "negawatt.stores", config.cache.store, "cache.store")
@@ -100,7 +117,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
 
 def serve(config: Config, announce: Callable[[str, str | None], None]) -> None:
     """Serve until interrupted. *announce* is told the address once the port is open, and that of the metrics."""
-    refuse_open_doors(config)
+    look_at_doors(config)
     listener = bind(config, config.server.port)
     apart = config.telemetry.metrics_port
     metrics = None if apart is None else bind(config, apart)
@@ -172,6 +189,8 @@ async def _serve(
 ) -> None:
     async with Gateway.open(config) as gateway, _apart(gateway, metrics):
         gateway.accounts.warm()
+        refuse_open_doors(config, gateway.keyring)  # the file of keys may have changed since it was looked at
+        await asyncio.to_thread(_note_start, gateway)
         _listen(listener)  # from here on nobody is turned away: who comes early waits
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()
@@ -218,6 +237,12 @@ async def _apart(gateway: Gateway, listener: socket.socket | None) -> AsyncItera
     finally:
         server.should_exit = True
         await serving
+
+
+def _note_start(gateway: Gateway) -> None:
+    """Write down by what configuration, prices and code the gateway decides from now on."""
+    detail = {"config": digest_of(gateway.config), "version": __version__, **gateway.accounts.versions}
+    gateway.access.audit.note("server", "server.started", detail=detail)
 
 
 @contextlib.contextmanager

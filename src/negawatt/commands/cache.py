@@ -188,6 +188,7 @@ def delete(
 ) -> None:
     """Delete the entries that have all of the tags, from the store and from the semantic index."""
     from negawatt.commands import remote
+    from negawatt.doors import note_here
 
     for tag in tags:
         if not all(tag.partition("=")[::2]):
@@ -196,7 +197,10 @@ def delete(
         said = remote.delete_tagged(url, key_env, tags, dry_run=dry_run)
         found: dict[str, int] = {name: said[name] for name in ("store", "index") if name in said}
     else:
-        found = _deleted(load(config_path), tags, dry_run=dry_run)
+        config = load(config_path)
+        found = _deleted(config, tags, dry_run=dry_run)
+        if not dry_run:
+            note_here(config, "cache.deleted", "", {"tags": list(tags), **found})
     if as_json:
         import orjson
 

@@ -100,11 +100,15 @@ def reprice(config_path: Path | None, ledger_path: Path | None, dry_run: bool, a
     import orjson
 
     from negawatt.books import open_accounts
+    from negawatt.doors import note_here
     from negawatt.ledger.reprice import reprice_ledger
 
     config = load(config_path)
     since, until = moment(when["since"], 0.0, "--since"), moment(when["until"], float("inf"), "--until")
-    change = reprice_ledger(ledger_file(ledger_path, config), open_accounts(config), since, until, dry_run=dry_run)
+    path, accounts = ledger_file(ledger_path, config), open_accounts(config)
+    change = reprice_ledger(path, accounts, since, until, dry_run=dry_run)
+    if not dry_run:
+        note_here(config, "ledger.repriced", str(path), {**change, **accounts.versions})
     if as_json:
         click.echo(orjson.dumps(change))
     else:

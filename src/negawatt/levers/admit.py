@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -12,18 +10,16 @@ import msgspec
 
 from negawatt.call import Call, Target
 from negawatt.caller import Caller, Headers, Hints, Scope
-from negawatt.config import Config, Key
+from negawatt.config import Config
 from negawatt.deadline import Alarms, Deadline
 from negawatt.errors import (
-    AuthenticationError,
-    ConfigError,
     InvalidRequest,
     ModelNotFound,
     PermissionDenied,
     RateLimited,
     RequestTooLarge,
 )
-from negawatt.keys import permissions_digest, scope_of
+from negawatt.keys import scope_of
 from negawatt.pipeline import Handler
 from negawatt.recall.policy import callers_tags
 from negawatt.reply import Reply
@@ -52,7 +48,13 @@ class Callers(Protocol):
         """True when there are callers who must not see each other's answers."""
         ...
 
-    def caller(self, secret: str | None) -> Caller: ...
+    def caller(self, secret: str | None) -> Caller:
+        """Return whose key *secret* is, which has to be one to use. Raises `RequestError`."""
+        ...
+
+    def holder(self, secret: str | None) -> Caller:
+        """Return whose key *secret* is, whatever it is for. Raises `RequestError`."""
+        ...
 
 
 class Conversations(Protocol):
@@ -63,58 +65,30 @@ class Conversations(Protocol):
     def remember(self, call: Call, reply: Reply) -> None: ...
 
 
-class Keyring:
-    """The keys that are accepted. Only their digests are held, and they are compared in constant time."""
-
-    def __init__(self, keys: tuple[Key, ...], environ: Mapping[str, str]) -> None:
-        self._callers: dict[bytes, Caller] = {}
-        for i, key in enumerate(keys):
-            secret = environ.get(key.key_env)
-            if not secret:
-                raise ConfigError(f"keys[{i}].key_env: the variable {key.key_env} is not set", param="key_env")
-            digest = hashlib.sha256(secret.encode()).digest()
-            if digest in self._callers:
-                raise ConfigError(f"keys[{i}]: {key.key_env} holds the same key as another entry")
-            self._callers[digest] = Caller(
-                tenant=key.tenant,
-                user=key.user,
-                key_id=key.id,
-                permissions=permissions_digest(key.permissions),
-                models=None if key.models is None else frozenset(key.models),
-                admin=key.admin,
-            )
-
-    @property
-    def open(self) -> bool:
-        """True when no key is asked for."""
-        return not self._callers
-
-    @property
-    def divided(self) -> bool:
-        """True when keys are of several tenants, or of several permissions."""
-        return len({(caller.tenant, caller.permissions) for caller in self._callers.values()}) > 1
-
-    def caller(self, secret: str | None) -> Caller:
-        """Return whose key *secret* is. Raises `AuthenticationError`."""
-        if self.open:
-            return ANYONE
-        if not secret:
-            raise AuthenticationError("no API key: send it as 'Authorization: Bearer KEY'")
-        digest = hashlib.sha256(secret.encode()).digest()
-        for known, caller in self._callers.items():
-            if hmac.compare_digest(known, digest):
-                return caller
-        raise AuthenticationError("this API key is not known here")
-
-
 def administrator(callers: Callers, secret: str | None) -> Caller:
     """Return the administrator whose key *secret* is. Raises `AuthenticationError` or `PermissionDenied`."""
     if callers.open:
         return _OWNER
-    caller = callers.caller(secret)
+    caller = callers.holder(secret)
     if not caller.admin:
         raise PermissionDenied("this key is for calls; what is asked for here needs the key of an administrator")
     return caller
+
+
+def within_scope(forward: Handler) -> Handler:
+    """Return *forward*, behind a check that each call is of a class that its key may use, however it came to it."""
+
+    def checked(call: Call) -> Awaitable[Reply]:
+        if call.caller is not None and call.caller.classes is not None:
+            _check_class(call.caller, call.request_class)
+        return forward(call)
+
+    return checked
+
+
+def _check_class(caller: Caller, name: str) -> None:
+    if not caller.may_be_of(name):
+        raise PermissionDenied(f"class: this key may not make calls of the class {name!r}", param="class")
 
 
 class Admit:
@@ -196,6 +170,8 @@ class Admit:
             raise InvalidRequest(f"{header}: expected off, shadow or on, got {call.hints.mode[:50]!r}", param=header)
         callers_tags(call.hints.cache_tags)  # refused here: where they are used, the answer has left
         name = self._class_name(call.hints)
+        if call.hints.request_class is not None:
+            _check_class(caller, name)
         return call.with_(
             caller=caller,
             request_class=name,

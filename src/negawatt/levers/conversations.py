@@ -6,7 +6,7 @@ the prompt. All callers share the gateway's one key, so the provider cannot tell
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from negawatt.call import Call
@@ -31,11 +31,11 @@ class Owner(NamedTuple):
 class Conversations:
     """Remembers to whom each answer was given: the newest here, the others by the *ledger*.
 
-    *divided*: there are callers of several tenants or permissions, so an id of nobody's is refused. Without that it
-    passes: it may be from before there was a gateway. *classes*: which answers are their user's own.
+    *divided*: whether there are callers of several tenants or permissions, so an id of nobody's is refused. Without
+    that it passes: it may be from before there was a gateway. *classes*: which answers are their user's own.
     """
 
-    def __init__(self, ledger: Ledger, *, divided: bool, classes: Mapping[str, RequestClass]) -> None:
+    def __init__(self, ledger: Ledger, *, divided: Callable[[], bool], classes: Mapping[str, RequestClass]) -> None:
         self._ledger = ledger
         self._divided = divided
         self._personal = {name for name, policy in classes.items() if policy.personal}
@@ -45,7 +45,7 @@ class Conversations:
         """Raise `StateNotFound` when *call* goes on from what is not its caller's: *state*, as (field, id)."""
         for field, name in state:
             owner = self._owners.get(name) or await self._found(name)
-            if owner is None and not self._divided and not call.hints.permissions:
+            if owner is None and not self._divided() and not call.hints.permissions:
                 continue
             if owner is None or not _may(self._owner(call), owner):
                 message = f"{field}: no answer with the id {name[:100]!r} was given to this caller"

@@ -82,6 +82,8 @@ class Anyone:
     def caller(self, secret: str | None) -> Caller:
         return Caller()
 
+    holder = caller
+
 
 def questions(suite: Suite, cases: Sequence[SuiteCase]) -> list[Question]:
     """Return every call of *suite*, in seeded order: candidate by candidate would measure the hour as well.

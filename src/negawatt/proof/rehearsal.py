@@ -42,6 +42,8 @@ class _Anyone:
     def caller(self, secret: str | None) -> Caller:
         return Caller()
 
+    holder = caller
+
 
 async def rehearse(config: Config, body: bytes, hints: Hints, protocol: str = "chat") -> dict[str, Any]:
     """Return what would become of the request *body*: plain values, in the shape that `negawatt route test` prints.

@@ -65,6 +65,8 @@ class _Anyone:
     def caller(self, secret: str | None) -> Caller:
         return Caller(tenant=secret or "default")
 
+    holder = caller
+
 
 class _Arm:
     """One gateway, with its own cache, ledger and providers."""
