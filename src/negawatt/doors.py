@@ -89,12 +89,16 @@ async def open_access(
         return
     file, _ = key_file(config)
     keyring = open_keyring(config, environ, clock)
-    if isinstance(clock, SystemClock):  # on a virtual one nothing changes beside it
+    real = isinstance(clock, SystemClock)  # on a virtual one nothing changes beside it
+    if real:
         keyring.watch()
     try:
         yield Access(keyring, file, Audit(file, clock))
     finally:
-        await asyncio.to_thread(keyring.close)
+        if real:
+            await asyncio.to_thread(keyring.close)
+        else:
+            keyring.close()
 
 
 def check_names(terms: Terms, config: Config) -> None:

@@ -170,8 +170,7 @@ def secrets_in(connection: sqlite3.Connection) -> list[Held]:
 
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Return a connection that only reads. Raises `KeyFileError`, or what SQLite raises."""
-    if not path.exists():
-        raise KeyFileError(f"{path}: there is no file of keys here; `negawatt keys create` makes it")
+    refuse_if_missing(path)
     refuse_if_others_may_write(path)
     # Who may write it can also undo what a killed process left half done.
     connection = _connected(path, "rw" if os.access(path, os.W_OK) else "ro")
@@ -182,6 +181,12 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def refuse_if_missing(path: Path) -> None:
+    """Raise `KeyFileError`, which says how the file comes to be."""
+    if not path.exists():
+        raise KeyFileError(f"{path}: there is no file of keys here; `negawatt keys create` makes it")
 
 
 def refuse_if_others_may_write(path: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from negawatt.access.file import Held, KeyFile, failing_as_key_file_error, open_to_read, secrets_in
+from negawatt.access.file import Held, KeyFile, failing_as_key_file_error, open_to_read, refuse_if_missing, secrets_in
 from negawatt.access.key import Key
 from negawatt.access.secrets import digest_of, mistyped
 from negawatt.caller import Caller
@@ -224,16 +224,24 @@ class _Watched:
     def __init__(self, file: KeyFile) -> None:
         self._path = file.path
         self._version: int | None = None
+        refuse_if_missing(file.path)
+        self._state = self._looked_at()
         self._connection = open_to_read(file.path)
         self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        self._inode = self._path.stat().st_ino
 
     def same_file(self) -> bool:
-        """False when another file lies there under this name; raises `OSError` when none does."""
-        return self._path.stat().st_ino == self._inode
+        """False when the file was written, or another lies there under this name; raises `OSError` when none does.
+
+        Also one that was copied over it, of which SQLite need not notice anything.
+        """
+        return self._looked_at() == self._state
+
+    def _looked_at(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def changed(self) -> bool:
-        """True at the first look, and whenever another connection has written since the last."""
+        """True at the first look, and whenever another connection has written since the last, however soon after."""
         before = self._version
         self._version = self._connection.execute("PRAGMA data_version").fetchone()[0]
         return self._version != before
