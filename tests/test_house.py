@@ -59,6 +59,7 @@ ROOMS = {
         "prompts",
     },
     "checks": {"wire", "economics", "prompts", "shape"},
+    "watch": {"ledger", "shape"},
     "commands": {
         "access",
         "wire",
@@ -76,13 +77,14 @@ ROOMS = {
         "shape",
         "prompts",
         "checks",
+        "watch",
     },
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
 TOP = {
     "gateway", "assembly", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server",
     "serving", "cli", "registry", "catalogue", "choosing", "monitoring", "metrics_routes",
-    "doors", "key_routes",
+    "doors", "key_routes", "watching", "watch_routes",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

@@ -20,6 +20,7 @@ from negawatt.commands.proof import demo, replay, report
 from negawatt.commands.route import route
 from negawatt.commands.serve import init, serve
 from negawatt.commands.tokens import tokens
+from negawatt.commands.watch import alerts, slo
 from negawatt.errors import NegawattError
 
 _HELP = """A gateway for language models that meters, caches and coalesces, and proves what it saves by replay.
@@ -34,6 +35,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt eval SUITE                   which is the smallest model that is good enough
   negawatt check                        have the prompts of this repository grown?
   negawatt route test PROMPT            which model a request would go to, and why
+  negawatt slo status                   is what was promised of each class kept
 """
 
 
@@ -43,7 +45,23 @@ def cli() -> None:
     pass
 
 
-for _command in (init, serve, demo, replay, report, evaluate, check, route, prompts, cache, ledger, tokens, keys):
+for _command in (
+    init,
+    serve,
+    demo,
+    replay,
+    report,
+    evaluate,
+    check,
+    route,
+    prompts,
+    cache,
+    ledger,
+    tokens,
+    keys,
+    slo,
+    alerts,
+):
     cli.add_command(_command)
 
 

@@ -33,6 +33,7 @@ from negawatt.config_types import (
     Section,
     Share,
 )
+from negawatt.config_watch import Alerts, Slo
 from negawatt.errors import ConfigError
 
 Need = Literal["permissions", "corpus_version", "prompt_version", "tool_digests"]
@@ -194,6 +195,7 @@ class RequestClass(Section, frozen=True):
     offload: tuple[str, ...] = ()  # handlers in code that may answer it
     schema: dict[str, Any] | None = None  # JSON schema that answers have to keep, beside what a request asks for
     levers: dict[str, Mode] = {}
+    slo: Slo = Slo()  # what is promised of it, where it differs
 
 
 class Provider(Section, frozen=True):
@@ -252,6 +254,8 @@ class Config(Section, frozen=True):
     keys: tuple[Key, ...] = ()
     telemetry: Telemetry = Telemetry()
     access: Access = Access()
+    slo: Slo = Slo()
+    alerts: Alerts = Alerts()
 
 
 LEVER_NAMES = tuple(Levers.__struct_fields__)

@@ -6,6 +6,7 @@ import re
 
 from negawatt.config import LEVER_NAMES, Config
 from negawatt.config_routes import Policy, Quality
+from negawatt.config_watch_checks import check_alerts
 from negawatt.errors import ConfigError
 
 _LAYER = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -51,6 +52,7 @@ class Problems:
             for lever in request_class.levers:
                 if lever not in LEVER_NAMES:
                     self._refuse(f"classes.{name}.levers.{lever}", "there is no such lever", set(LEVER_NAMES))
+        check_alerts(config.alerts, config.classes, self._refuse)
 
     def _policy(self, name: str, policy: Policy) -> None:
         where = f"policies.{name}"

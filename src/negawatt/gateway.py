@@ -60,6 +60,7 @@ from negawatt.shape.edits import id_of
 from negawatt.shape.models import asking_for
 from negawatt.stores import Store
 from negawatt.telemetry import Sample, Telemetry, learned_samples
+from negawatt.watch.watcher import Watch
 from negawatt.wire.chat import CHAT
 from negawatt.wire.wires import WIRES
 
@@ -103,6 +104,7 @@ class Gateway:
         self._choosing = choosing
         self.tokens = tokens
         self.telemetry = Telemetry()
+        self.watch: Watch | None = None  # where somebody watches (`negawatt.watching`)
         self.prompts = assembly.prompts(config)
         self.meter = Meter(
             accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count,

@@ -47,6 +47,7 @@ from negawatt.layer_routes import LayerRoutes
 from negawatt.metrics_routes import MetricsRoutes
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
+from negawatt.watch_routes import WatchRoutes
 from negawatt.wire.wires import WIRES
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,12 @@ class Server:
         self._routes["GET", "/healthz"] = self._healthz
         self._routes["GET", "/readyz"] = self._readyz
         self._paths = {path for _, path in self._routes}
-        metrics = (MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()
-        self._more: tuple[Routes, ...] = (LayerRoutes(gateway, self._read), KeyRoutes(gateway, self._read), *metrics)
+        self._more: tuple[Routes, ...] = (
+            LayerRoutes(gateway, self._read),
+            KeyRoutes(gateway, self._read),
+            WatchRoutes(gateway),
+            *((MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()),
+        )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

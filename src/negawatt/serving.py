@@ -26,6 +26,7 @@ from negawatt.metrics_routes import MetricsServer
 from negawatt.recalling import check_recall, open_embedding, recalls
 from negawatt.registry import LEDGERS, STORES, check_url
 from negawatt.server import Server
+from negawatt.watching import check_sinks, open_watch
 
 if TYPE_CHECKING:
     import uvicorn
@@ -68,6 +69,7 @@ def dry_run(config: Config) -> None:
     open_providers(config, os.environ)
     check_url(STORES, "negawatt.stores", config.cache.store, "cache.store")
     check_url(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url")
+    check_sinks(config, os.environ)
     asyncio.run(_opens(config))
 
 
@@ -187,7 +189,7 @@ class _Corked:
 async def _serve(
     config: Config, listener: socket.socket, metrics: socket.socket | None, ready: Callable[[], None]
 ) -> None:
-    async with Gateway.open(config) as gateway, _apart(gateway, metrics):
+    async with Gateway.open(config) as gateway, open_watch(gateway), _apart(gateway, metrics):
         gateway.accounts.warm()
         refuse_open_doors(config, gateway.keyring)  # the file of keys may have changed since it was looked at
         await asyncio.to_thread(_note_start, gateway)

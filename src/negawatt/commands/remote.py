@@ -22,7 +22,14 @@ def delete_tagged(url: str, key_env: str | None, tags: Sequence[str], *, dry_run
     return _asked("DELETE", url, [*query, ("dry_run", "1")] if dry_run else query, key_env)
 
 
-def _asked(method: str, url: str, query: list[tuple[str, str]], key_env: str | None) -> dict[str, Any]:
+def asked(url: str, path: str, key_env: str | None) -> dict[str, Any]:
+    """Return what the gateway at *url* answers to ``GET`` *path*. Raises `InputError`, which says what is wrong."""
+    return _asked("GET", url, [], key_env, path)
+
+
+def _asked(
+    method: str, url: str, query: list[tuple[str, str]], key_env: str | None, path: str = "/v1/cache"
+) -> dict[str, Any]:
     import urllib.error
     import urllib.request
     from urllib.parse import urlencode, urlsplit
@@ -36,7 +43,7 @@ def _asked(method: str, url: str, query: list[tuple[str, str]], key_env: str | N
         if not os.environ.get(key_env):
             raise InputError(f"--key-env: the variable {key_env} is not set")
         headers["authorization"] = f"Bearer {os.environ[key_env]}"
-    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/cache{'?' if query else ''}{urlencode(query)}"
+    address = f"{url.rstrip('/').removesuffix('/v1')}{path}{'?' if query else ''}{urlencode(query)}"
     request = urllib.request.Request(address, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:

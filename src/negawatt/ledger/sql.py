@@ -9,8 +9,9 @@ import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from negawatt.ledger.outcome import FIELDS, Outcome
+from negawatt.ledger.sql_watch import ALERTS
 
-VERSION = 3  # of the schema; kept in the file's user_version
+VERSION = 4  # of the schema; kept in the file's user_version
 
 _TYPES = {str: "TEXT", float: "REAL", int: "INTEGER", bool: "INTEGER"}
 
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS content (
     call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB
 ) WITHOUT ROWID;
 """
+REST += ALERTS
 
 SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
 ANSWERED = f"""

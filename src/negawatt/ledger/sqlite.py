@@ -78,7 +78,7 @@ class SqliteLedger:
 
     def _answered(self, response_id: str) -> Outcome | None:
         self.flush()
-        connection = _reading(self._path)
+        connection = open_reading(self._path)
         try:
             row = connection.execute(sql.ANSWERED, (response_id,)).fetchone()
             return None if row is None else _outcome(row)
@@ -190,7 +190,8 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _reading(path: Path) -> sqlite3.Connection:
+def open_reading(path: Path) -> sqlite3.Connection:
+    """Open the ledger at *path* to be read only; an older one is brought up to date first. Raises `InputError`."""
     if not path.exists():
         raise InputError(f"{path}: there is no ledger here")
     try:
@@ -206,7 +207,7 @@ def _reading(path: Path) -> sqlite3.Connection:
 
 def read_rows(path: Path, since: float = 0.0, until: float = float("inf")) -> Iterator[Outcome]:
     """Give the outcomes in the ledger at *path*, oldest first. Raises `InputError`."""
-    connection = _reading(path)
+    connection = open_reading(path)
     try:
         for row in connection.execute(sql.SELECT, (since, until)):
             yield _outcome(row)
@@ -216,7 +217,7 @@ def read_rows(path: Path, since: float = 0.0, until: float = float("inf")) -> It
 
 def read_content(path: Path, call_id: str) -> Content | None:
     """Return what the call asked and was answered, None where that was not kept. Raises `InputError`."""
-    connection = _reading(path)
+    connection = open_reading(path)
     try:
         row = connection.execute(sql.CONTENT, (call_id,)).fetchone()
         return None if row is None else Content(*row)

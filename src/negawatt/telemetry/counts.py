@@ -64,6 +64,7 @@ class Telemetry:
         self._counts: Counter[tuple[str, Labels]] = Counter()
         self.alerts: deque[Alerted] = deque(maxlen=_MOST_ALERTS)
         self.sources: list[Callable[[], Iterable[Sample]]] = []  # asked whenever somebody reads the metrics
+        self.on_alert: list[Callable[[str, str, str], None]] = []  # told of each: name, about, message; at once
 
     def count(self, name: str, **labels: str) -> None:
         """Add one to the counter *name* with these *labels*."""
@@ -76,6 +77,8 @@ class Telemetry:
         log.warning("alert %s (%s): %s", name, about, message)
         self.alerts.append(Alerted(name, about, message))
         self.count("negawatt_alerts_total", alert=name, about=about)
+        for told in self.on_alert:
+            told(name, about, message)
 
     def samples(self) -> list[Sample]:
         """Return what has been counted here."""

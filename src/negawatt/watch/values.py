@@ -1,0 +1,121 @@
+"""Promises that are not about single events: what others work out from time to time, against a target."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from negawatt.watch.alert import Condition
+from negawatt.watch.targets import Targets
+
+_LEAST_PART = 0.05  # of a period, before its spend is a pace
+
+
+class PerSuccess(NamedTuple):
+    """What a successful task of a class costs, in USD, with its interval; None: undefined, for none succeeded."""
+
+    cost_usd: float | None
+    low: float | None
+    high: float | None
+    successes: int
+
+
+class Estimated(Protocol):
+    """The share of wrong answers, with its interval."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def central(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+class BudgetState(NamedTuple):
+    """A budget in its current period. Amounts in *unit*; times are seconds since 1970."""
+
+    name: str
+    spent: float
+    reserved: float
+    limit: float
+    starts_at: float
+    ends_at: float
+    unit: str = "USD"
+    request_class: str | None = None
+
+
+# (since, until) -> by class
+Successes = Callable[[float, float], Awaitable[Mapping[str, PerSuccess]]]
+# by (class, tier): budget, estimate, drifts
+Guesses = Callable[[], Mapping[tuple[str, str], tuple[float, Estimated | None, int]]]
+Budgets = Callable[[], Awaitable[Sequence[BudgetState]]]
+
+
+def cost_conditions(targets: Mapping[str, Targets], found: Mapping[str, PerSuccess]) -> Iterator[Condition]:
+    """Yield, of each class with such a target, whether a success costs more for certain."""
+    for name, one in targets.items():
+        target = one.cost_per_success_usd
+        if target is None:
+            continue
+        figure = found.get(name)
+        if figure is None or figure.cost_usd is None:
+            yield Condition("cost_per_success", name, None, request_class=name, target=target, unit="USD")
+            continue
+        sure = figure.cost_usd if figure.low is None else figure.low
+        interval = "" if figure.low is None or figure.high is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
+        message = (
+            f"a successful task of class {name} costs ${figure.cost_usd:.4g}{interval} ({figure.successes} successes); "
+            f"the target is ${target:.4g}"
+        )
+        yield Condition(
+            "cost_per_success", name, sure > target, message, "warning", name, figure.cost_usd, target, "USD"
+        )
+
+
+def cache_conditions(
+    targets: Mapping[str, Targets], found: Mapping[tuple[str, str], tuple[float, Estimated | None, int]]
+) -> Iterator[Condition]:
+    """Yield, of each class that the semantic cache has learned of, whether it answers wrongly more than it may."""
+    for (name, tier), (budget, estimate, _) in found.items():
+        one = targets.get(name)
+        target = budget if one is None or one.cache_error is None else one.cache_error
+        about = name if tier == "learned" else f"{name}, {tier}"
+        if estimate is None:
+            yield Condition("cache_error", about, None, request_class=name, target=target, unit="share")
+            continue
+        message = (
+            f"the semantic cache answers {estimate.central:.3%} [{estimate.low:.3%}, {estimate.high:.3%}] of the "
+            f"requests of class {name} wrongly; it may be {target:.3%}"
+        )
+        yield Condition(
+            "cache_error", about, estimate.central > target, message,
+            "critical" if estimate.low > target else "warning", name, estimate.central, target, "share",
+        )  # fmt: skip
+
+
+def budget_conditions(budgets: Iterable[BudgetState], forecast: float | None, now: float) -> Iterator[Condition]:
+    """Yield, of each budget, whether it is spent, or will be at the present pace: *forecast* times its limit."""
+    for budget in budgets:
+        ahead = forecast_of(budget, now)
+        spent = budget.spent >= budget.limit
+        active = spent or (forecast is not None and ahead is not None and ahead > forecast * budget.limit)
+        length_s = budget.ends_at - budget.starts_at
+        part = (now - budget.starts_at) / length_s if length_s > 0 else 1.0
+        message = (
+            f"budget {budget.name}: {budget.spent:.4g} of {budget.limit:.4g} {budget.unit} are spent after "
+            f"{part:.0%} of its period"
+        )
+        if ahead is not None and not spent:
+            message += f"; at this pace it will be {ahead:.4g}"
+        yield Condition(
+            "budget_burn", budget.name, active, message, "critical" if spent else "warning", budget.request_class,
+            budget.spent if ahead is None else ahead, budget.limit, budget.unit,
+        )  # fmt: skip
+
+
+def forecast_of(budget: BudgetState, now: float) -> float | None:
+    """Return what *budget* will have spent by its end at its pace so far; None: it is too early to tell."""
+    length_s, elapsed_s = budget.ends_at - budget.starts_at, now - budget.starts_at
+    if length_s <= 0 or elapsed_s < _LEAST_PART * length_s:
+        return None
+    return budget.spent / elapsed_s * length_s

@@ -1,0 +1,301 @@
+"""The watch: looks every few seconds at what has come, raises what is so, and has it told.
+
+On the path of a call is only `Watch.observe`. Everything else happens in one task of its own, on the gateway's clock;
+what others work out (costs per success, budgets) is asked for once a minute, anomalies are looked for every five.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from negawatt.clock import Clock
+from negawatt.config_watch import Alerts, Severity
+from negawatt.errors import NegawattError
+from negawatt.watch.alert import Alert, Condition
+from negawatt.watch.burn import Standing
+from negawatt.watch.delivery import Delivery
+from negawatt.watch.life import Life
+from negawatt.watch.memory import Grown, Memory
+from negawatt.watch.tally import Tallies
+from negawatt.watch.targets import Targets
+from negawatt.watch.values import (
+    Budgets,
+    Guesses,
+    Successes,
+    budget_conditions,
+    cache_conditions,
+    cost_conditions,
+)
+
+log = logging.getLogger(__name__)
+
+_VALUES_S = 60.0
+_ANOMALIES_S = 300.0
+_MOST_EVENTS = 1_000  # between two looks
+_MOST_UNPRICED = 20  # alerts, each about one model; the others are one
+_OTHER_MODELS = "other models"
+# Of events that others raise, those that are not a mere warning.
+_SEVERE: Mapping[str, Severity] = {"semantic_cache_drift": "critical", "route_drift": "critical"}
+
+Keep = Callable[[list[Alert], list[str]], Awaitable[None]]
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """Who works out what is not about single calls; None: nobody does."""
+
+    guesses: Guesses | None = None
+    successes: Successes | None = None
+    budgets: Budgets | None = None
+
+
+class Watch:
+    """Watches one gateway. *keep* writes changed alerts down, and deletes others by their id; raises `StoreError`."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        targets: Mapping[str, Targets],
+        settings: Alerts,
+        clock: Clock,
+        *,
+        life: Life,
+        delivery: Delivery,
+        sources: Sources,
+        keep: Keep,
+    ) -> None:
+        self._targets = targets
+        self._settings = settings
+        self._clock = clock
+        self._sources = sources
+        self._keep = keep
+        self._memory = Memory(targets)
+        self._events: deque[tuple[str, str, str]] = deque(maxlen=_MOST_EVENTS)
+        self._values: list[Condition] = []
+        self._anomalies: list[Condition] = []
+        self._next_values = self._next_anomalies = 0.0
+        self.life = life
+        self.delivery = delivery
+        self.observe = Tallies(targets)
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def event(self, name: str, about: str, message: str) -> None:
+        """Hear of something that has happened (`negawatt.telemetry.Telemetry.alert`). Never waits, never raises."""
+        self._events.append((name, about, message))
+
+    def remember(self, memory: Memory) -> None:
+        """Go on from *memory*, which the ledger gave."""
+        self._memory = memory
+
+    # -- the look --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Exception:  # one look that fails must not be the last
+                log.exception("a look at what is watched failed")
+            await asyncio.sleep(self._settings.every_s)
+
+    async def look(self) -> None:
+        """Take in what has come, see what is so, keep it, and begin to tell."""
+        now = self._clock.time()
+        grown = self._memory.take(self.observe, now)
+        if now >= self._next_values:
+            self._next_values = now + _VALUES_S
+            self._values = await self._worked_out(now)
+        if self._settings.anomalies and now >= self._next_anomalies:
+            self._next_anomalies = now + _ANOMALIES_S
+            self._anomalies = await self._unlike_before(now)
+        conditions = [*self._heard(grown), *self._values, *self._anomalies]
+        for name, targets in self._targets.items():
+            conditions += [_burning(targets, one) for one in self._memory.standings(name, now)]
+            await asyncio.sleep(0)  # calls go before
+        self.life.see(conditions, now)
+        await self.keep()
+        self.delivery.start([*self.life.open, *self.life.over])
+
+    async def keep(self) -> None:
+        """Write down the alerts that have changed; what cannot be written is tried again with the next."""
+        changed, dropped = self.life.take_changed()
+        if changed or dropped:
+            try:
+                await self._keep(changed, dropped)
+            except NegawattError as error:
+                log.error("%s", error.message)
+                self.life.give_back(changed, dropped)
+
+    def _heard(self, grown: Sequence[Grown]) -> list[Condition]:
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        found = [self._event(*event) for event in events]
+        found += [self._growth(one) for one in grown]
+        unpriced = self.observe.take_unpriced()
+        if self._settings.anomalies:
+            named = {one.about for one in self.life.open if one.name == "unpriced_model"}
+            for model, request_class in unpriced.items():
+                about = model if model in named or len(named) < _MOST_UNPRICED else _OTHER_MODELS
+                named.add(about)
+                message = f"no price is known for {model}: what it costs is in no sum (class {request_class})"
+                found.append(Condition(
+                    "unpriced_model", about[:200], True, message[:500], request_class=request_class, event=True
+                ))  # fmt: skip
+        return found
+
+    def grown(self, one: Grown) -> None:
+        """Hear that answers have become longer, as of the time when they did."""
+        self.life.happened(self._growth(one), one.at)
+
+    def _growth(self, one: Grown) -> Condition:
+        message = f"answers had {one.before:.0f} tokens on average, and the last ones {one.lately:.0f}"
+        return self._event("output_inflation", one.request_class, message)
+
+    def _event(self, name: str, about: str, message: str) -> Condition:
+        request_class = about if about in self._targets else None
+        return Condition(
+            name, about, True, message, _SEVERE.get(name, "warning"), request_class=request_class, event=True
+        )
+
+    async def _worked_out(self, now: float) -> list[Condition]:
+        """Ask those who work it out. Where one fails, its alerts stay as they are."""
+        found: list[Condition] = []
+        sources = self._sources
+        if sources.guesses is not None:
+            found += cache_conditions(self._targets, sources.guesses())
+        costs = [one for one in self._targets.values() if one.cost_per_success_usd is not None]
+        if sources.successes is not None and costs:
+            since = now - max(one.window_s for one in costs)
+            try:
+                found += cost_conditions(self._targets, await sources.successes(since, now))
+            except NegawattError as error:
+                found += self._as_they_were("cost_per_success", error)
+        if sources.budgets is not None:
+            try:
+                found += budget_conditions(await sources.budgets(), self._settings.budget_forecast, now)
+            except NegawattError as error:
+                found += self._as_they_were("budget_burn", error)
+        return found
+
+    def _as_they_were(self, name: str, error: NegawattError) -> list[Condition]:
+        log.warning("%s could not be looked at: %s", name, error.message)
+        return [Condition(name, one.about, None) for one in self.life.open if one.name == name]
+
+    async def _unlike_before(self, now: float) -> list[Condition]:
+        found: list[Condition] = []
+        for name in self._targets:
+            found += self._memory.anomalies(name, now)
+            await asyncio.sleep(0)
+        return [*found, *self._memory.template_anomalies(now)]
+
+    # -- what others ask -------------------------------------------------------------------------------------------
+
+    def alerts(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the alerts of now, the oldest first, and those that are over, the newest first."""
+        return {
+            "open": [one.shown for one in self.life.open],
+            "resolved": [one.shown for one in reversed(self.life.over)],
+        }
+
+    def sinks(self) -> list[dict[str, Any]]:
+        """Return of each sink what it was sent, and what it has yet to hear."""
+        waiting = self.delivery.undelivered([*self.life.open, *self.life.over])
+        return [
+            {"sink": name, "sent": sent, "failed": failed, "undelivered": waiting[name], "problem": problem}
+            for name, (sent, failed, problem) in self.delivery.counts().items()
+        ]
+
+    def slos(self) -> list[dict[str, Any]]:
+        """Return how every promise stands, by class; classes of which nothing is promised are left out."""
+        now = self._clock.time()
+        firing = {one.fingerprint for one in self.life.open if one.state == "firing"}
+        rows = []
+        for name, targets in self._targets.items():
+            standings = self._memory.standings(name, now)
+            values = [one for one in self._values if one.request_class == name and one.name in _VALUED]
+            growth = None if targets.output_inflation is None else self._inflation(targets)
+            promised = slo_rows(targets, standings, values, growth, firing)
+            if promised:
+                rows.append({
+                    "class": name, "owner": targets.owner, "window_days": targets.window_s / 86_400.0,
+                    "promises": promised,
+                })  # fmt: skip
+        return rows
+
+    def _inflation(self, targets: Targets) -> Condition:
+        name = targets.request_class
+        there = next((one for one in self.life.open if one.name == "output_inflation" and one.about == name), None)
+        message = "" if there is None else there.message
+        return Condition(
+            "output_inflation", name, there is not None, message, request_class=name,
+            target=targets.output_inflation, unit="times",
+        )  # fmt: skip
+
+    def samples(self) -> list[tuple[str, tuple[tuple[str, str], ...], float]]:
+        """Return the numbers of the watch for a monitor: (name, labels, value). Every label is from the configuration,
+        or the name of a kind of alert."""
+        from negawatt.watch.samples import samples
+
+        return samples(self._targets, {name: self._standings(name) for name in self._targets}, self.life, self.delivery)
+
+    def _standings(self, name: str) -> list[Standing]:
+        return self._memory.standings(name, self._clock.time())
+
+
+_VALUED = ("cost_per_success", "cache_error")
+
+
+def _burning(targets: Targets, standing: Standing) -> Condition:
+    """Return whether the budget of errors of one promise burns too fast."""
+    objective, name = standing.objective, targets.request_class
+    burn = standing.firing(targets.least_bad)
+    left = standing.budget_left
+    if burn is None:
+        return Condition(objective.name, name, False, request_class=name)
+    hours = targets.window_s * burn.pair.part / 3600
+    what = {
+        "latency_p95": f"answers that took more than {objective.bound:g} ms",
+        "ttft_p95": f"streams that took more than {objective.bound:g} ms to begin",
+        "error_rate": "calls that failed",
+    }[objective.name]
+    message = (
+        f"class {name}: {what} use up the budget of errors {burn.long or 0:.1f} times as fast as allowed "
+        f"({burn.bad} in the last {hours:.2g} h; {objective.allowed:.3g} of all are allowed)"
+    )
+    if left is not None:
+        message += f"; {max(left, 0.0):.0%} of the budget of {targets.window_s / 86_400:g} days is left"
+    return Condition(objective.name, name, True, message, burn.pair.severity, name, burn.long, burn.limit, "times")
+
+
+def slo_rows(
+    targets: Targets,
+    standings: Sequence[Standing],
+    values: Sequence[Condition],
+    growth: Condition | None,
+    firing: set[str],
+) -> list[dict[str, Any]]:
+    """Return the promises of one class as rows for people and machines."""
+    rows = []
+    for one in standings:
+        condition = _burning(targets, one)
+        verdict = "unknown" if one.kept is None else "breached" if not one.kept else "kept"
+        if verdict == "kept" and condition.active:
+            verdict = "burning"
+        rows.append({
+            "slo": one.objective.name, "target": one.objective.bound, "unit": one.objective.unit,
+            "allowed": one.objective.allowed, "good": one.good, "total": one.total,
+            "budget_left": one.budget_left,
+            "burn": {b.pair.name: {"limit": b.limit, "long": b.long, "short": b.short} for b in one.burns},
+            "verdict": verdict, "firing": condition.fingerprint in firing,
+        })  # fmt: skip
+    for value in [*values, *([] if growth is None else [growth])]:
+        verdict = "unknown" if value.active is None else "breached" if value.active else "kept"
+        rows.append({
+            "slo": value.name, "target": value.target, "unit": value.unit, "value": value.value,
+            "message": value.message, "verdict": verdict, "firing": value.fingerprint in firing,
+        })  # fmt: skip
+    return rows
