@@ -25,6 +25,7 @@ ROOMS = {
     "recall": {"economics", "wire", "embedders", "indexes", "stores"},
     "ledger": {"economics"},
     "telemetry": {"ledger"},
+    "success": {"ledger"},
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
     "layers": {"recall", "stores", "telemetry"},
@@ -57,6 +58,7 @@ ROOMS = {
         "verify",
         "shape",
         "prompts",
+        "success",
     },
     "checks": {"wire", "economics", "prompts", "shape"},
     "watch": {"ledger", "shape"},
@@ -78,6 +80,7 @@ ROOMS = {
         "prompts",
         "checks",
         "watch",
+        "success",
     },
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
@@ -85,6 +88,7 @@ TOP = {
     "gateway", "assembly", "asides", "recalling", "layering", "closing", "http_head", "guard", "layer_routes", "server",
     "serving", "cli", "registry", "catalogue", "choosing", "monitoring", "metrics_routes",
     "doors", "key_routes", "watching", "watch_routes",
+    "feedback_routes", "succeeding",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

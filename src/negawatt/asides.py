@@ -76,7 +76,8 @@ class Asides:
         async def ask(question: str, one: str, other: str) -> bool | None:
             said = _ASKED_OF_THE_JUDGE.format(question=question, one=one, other=other)
             body = {"model": targets[0].name, "messages": [{"role": "user", "content": said}], "temperature": 0}
-            asked = self._of(call, self._new_call(orjson.dumps(body)), targets, _JUDGE_S)
+            hints = Hints(task=call.hints.task, session=call.hints.session)
+            asked = self._of(call, self._new_call(orjson.dumps(body), hints), targets, _JUDGE_S)
             asked.note(lever, "judge", detail={"for": call.id})
             try:
                 reply = await self._answer(asked, forward)
@@ -93,6 +94,7 @@ class Asides:
         return aside.with_(
             caller=call.caller, request_class=call.request_class, scope=call.scope, targets=targets,
             headers=call.headers if aside.wire is call.wire else (), deadline=Deadline(self._alarms, seconds),
+            aside_for=call.aside_for or call.id,
         )  # fmt: skip
 
     async def _answer(self, call: Call, forward: Handler) -> Reply:

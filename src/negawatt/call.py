@@ -300,6 +300,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     shadow: bool = False
     aside: bool = False  # asked on the way to an answer, on the same books, and not itself what the caller asked
     hurried: bool = False  # somebody else can be asked: a failure is not waited out
+    aside_for: str | None = None  # id of the call for whose sake the gateway makes this one, which has its own row
 
     @property
     def streams(self) -> bool:

@@ -20,6 +20,7 @@ from msgspec import Meta
 from negawatt.config_access import Access
 from negawatt.config_routes import Effort, Match, Policy, Quality
 from negawatt.config_shape import Cap, Compose, Compress, Offload, Structure
+from negawatt.config_success import Success
 from negawatt.config_telemetry import Telemetry
 from negawatt.config_types import (
     Budget,
@@ -193,6 +194,7 @@ class RequestClass(Section, frozen=True):
     evaluate: bool = False  # its kept requests and answers may be used in evaluations (`negawatt eval`)
     match: tuple[Match, ...] = ()  # a request that one of these describes is of this class
     offload: tuple[str, ...] = ()  # handlers in code that may answer it
+    success: Success | None = None  # what counts as one, where nobody says so
     schema: dict[str, Any] | None = None  # JSON schema that answers have to keep, beside what a request asks for
     levers: dict[str, Mode] = {}
     slo: Slo = Slo()  # what is promised of it, where it differs

@@ -59,6 +59,8 @@ from negawatt.reply import Reply
 from negawatt.shape.edits import id_of
 from negawatt.shape.models import asking_for
 from negawatt.stores import Store
+from negawatt.succeeding import Succeeding
+from negawatt.success.telling import Said, checked, feedback, said_by
 from negawatt.telemetry import Sample, Telemetry, learned_samples
 from negawatt.watch.watcher import Watch
 from negawatt.wire.chat import CHAT
@@ -110,6 +112,7 @@ class Gateway:
             accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count,
             blocks=BlockTokens(lambda model, text: tokens.count_text(model, text).tokens).of,
         )  # fmt: skip
+        self.success = Succeeding(config, ledger, self.meter, clock)
         self._shared = assembly.Shared(
             config=config, clock=clock, rng=rng, store=store, ledger=ledger, accounts=accounts, tokens=tokens,
             catalogue=self.catalogue, background=self.background, telemetry=self.telemetry,
@@ -218,6 +221,7 @@ class Gateway:
                 finally:
                     await gateway.background.drain()
                     gateway.alarms.close()
+                    gateway.success.close()
         finally:
             for provider in own_providers.values():
                 await provider.close()
@@ -329,12 +333,24 @@ class Gateway:
         texts = [{"path": path, "id": id_of(text), "text": text} for path, text in found.texts.items()]
         return {"id": name, "protocol": found.protocol, "texts": texts, "tools": found.tools}
 
+    async def feedback(self, said: Mapping[str, Any] | Said, hints: Hints = NO_HINTS) -> dict[str, Any]:
+        """Keep what the caller says of one call or task (the fields of `Said`); answer once it is on disk.
+
+        Raises `InvalidRequest`, which names the field, `RateLimited`, or `StoreError` where the disk does not take it.
+        """
+        said = said if isinstance(said, Said) else said_by(said)
+        caller = self.keyring.caller(hints.key)
+        new = await self.success.tell(feedback(checked(said), caller, hints, self.clock.time()))
+        about = {"call_id": said.call_id} if said.task_id is None else {"task_id": said.task_id}
+        return {"recorded": new, "repeated": not new, **about}
+
     async def metrics(self, *, openmetrics: bool = False) -> bytes:
         """Return what there is to count, in Prometheus' text format or in that of OpenMetrics."""
         checks = await self.checks()
         samples = [Sample("negawatt_up", (("part", name),), int(checks[name] is None)) for name in checks]
         if self.learner is not None:
             samples += learned_samples(self.learner.estimates())
+        samples += await self.success.samples()
         return await self.monitor.text(samples, openmetrics=openmetrics)
 
     async def chat(

@@ -30,6 +30,7 @@ from negawatt.errors import (
     UpstreamError,
     status_of,
 )
+from negawatt.feedback_routes import FeedbackRoutes
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
 from negawatt.http_head import (
@@ -75,6 +76,7 @@ class Server:
         self._more: tuple[Routes, ...] = (
             LayerRoutes(gateway, self._read),
             KeyRoutes(gateway, self._read),
+            FeedbackRoutes(gateway, self._read),
             WatchRoutes(gateway),
             *((MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()),
         )

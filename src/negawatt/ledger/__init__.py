@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Protocol
 
+from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.outcome import Content, Outcome
 
 
@@ -16,6 +18,14 @@ class Ledger(Protocol):
 
     def append(self, outcome: Outcome, content: Content | None = None) -> None:
         """Take *outcome* and return at once; it is on disk within 100 ms."""
+        ...
+
+    def record(self, word: Feedback) -> Future[bool]:
+        """Take *word* and return at once; the result says, once it is on disk, whether it is a new one.
+
+        It is not where the same was said before: under its key, or as the newest word about the same thing.
+        Raises `RateLimited` when too many wait; the result raises `InvalidRequest` for a key of another word.
+        """
         ...
 
     def flush(self) -> None:

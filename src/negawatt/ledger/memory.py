@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
+from negawatt.errors import InvalidRequest
+from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.outcome import Content, Outcome
+from negawatt.ledger.words import taken
 
 
 class MemoryLedger:
@@ -14,12 +18,32 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self.words: list[Feedback] = []
         self._contents: dict[str, Content] = {}
 
     def append(self, outcome: Outcome, content: Content | None = None) -> None:
         self.outcomes.append(outcome)
         if content is not None:
             self._contents[outcome.id] = content
+
+    def record(self, word: Feedback) -> Future[bool]:
+        found: Future[bool] = Future()
+        key = word.idempotency_key
+        under_key = (
+            None if key is None else self._newest(lambda one: (one.tenant, one.idempotency_key), (word.tenant, key))
+        )
+        try:
+            new = not taken(word, under_key, self._newest(lambda one: one.subject, word.subject))
+        except InvalidRequest as error:
+            found.set_exception(error)
+            return found
+        if new:
+            self.words.append(word)
+        found.set_result(new)
+        return found
+
+    def _newest(self, of: Callable[[Feedback], object], wanted: object) -> Feedback | None:
+        return next((one for one in reversed(self.words) if of(one) == wanted), None)
 
     def flush(self) -> None:
         """Nothing waits."""

@@ -94,6 +94,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     template: str | None = None
     template_version: str | None = None
     prompt_blocks: str | None = None  # JSON: {block: tokens}
+    aside_for: str | None = None  # id of the call for whose sake the gateway made this one of its own accord
 
 
 FIELDS: tuple[str, ...] = Outcome.__struct_fields__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from negawatt.ledger import sql_success
 from negawatt.ledger.outcome import FIELDS, Outcome
 from negawatt.ledger.sql_watch import ALERTS
 
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS content (
     call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB
 ) WITHOUT ROWID;
 """
-REST += ALERTS
+REST += ALERTS + sql_success.TABLES
 
 SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
 ANSWERED = f"""
@@ -44,7 +45,7 @@ SELECT {", ".join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol IN ('
 ORDER BY received_at DESC LIMIT 1
 """
 CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"
-COUNT = "SELECT count(*) FROM outcome"
+LOOK = "SELECT EXISTS (SELECT 1 FROM outcome)"
 
 _PRICED = (
     "cost_pusd", "baseline_cost_pusd", "price_source", "energy_low_j", "energy_j", "energy_high_j",

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from typing import Any
 import msgspec
 
 from negawatt.errors import InputError
-from negawatt.ledger import sql
+from negawatt.ledger import sql, sql_success
+from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.outcome import FIELDS, Content, Outcome
+from negawatt.ledger.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +35,12 @@ class SqliteLedger:
     """Opens, or makes, the ledger at *path*. Raises `InputError` when the file is not a ledger that we can read."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = _open(path)
+        self.path = path
+        self._connection = opened(path)
         self._waiting: list[tuple[Outcome, Content | None]] = []
+        self._words = Words()
+        # Called by the writer after each round, with its connection and outside of any transaction.
+        self.upkeep: list[Callable[[sqlite3.Connection], None]] = []
         self._lost = 0
         self._wake = threading.Event()
         self._written = threading.Condition()
@@ -51,11 +57,19 @@ class SqliteLedger:
     def append(self, outcome: Outcome, content: Content | None = None) -> None:
         self._waiting.append((outcome, content))
 
+    def record(self, word: Feedback) -> Future[bool]:
+        found = self._words.add(word)
+        self._wake.set()
+        return found
+
     def flush(self) -> None:
         with self._written:
             self._wake.set()
-            if not self._written.wait_for(lambda: not self._waiting and not self._writing, timeout=30.0):
-                log.error("the ledger %s did not take its rows within 30 s", self._path)
+            if not self._written.wait_for(self._nothing_waits, timeout=30.0):
+                log.error("the ledger %s did not take its rows within 30 s", self.path)
+
+    def _nothing_waits(self) -> bool:
+        return not self._waiting and not self._words and not self._writing
 
     def close(self) -> None:
         """Write what waits and let go of the file."""
@@ -67,18 +81,18 @@ class SqliteLedger:
 
     def rows(self, since: float = 0.0, until: float = float("inf")) -> Iterator[Outcome]:
         self.flush()
-        yield from read_rows(self._path, since, until)
+        yield from read_rows(self.path, since, until)
 
     def content(self, call_id: str) -> Content | None:
         self.flush()
-        return read_content(self._path, call_id)
+        return read_content(self.path, call_id)
 
     async def answered(self, response_id: str) -> Outcome | None:
         return await asyncio.to_thread(self._answered, response_id)
 
     def _answered(self, response_id: str) -> Outcome | None:
         self.flush()
-        connection = open_reading(self._path)
+        connection = open_reading(self.path)
         try:
             row = connection.execute(sql.ANSWERED, (response_id,)).fetchone()
             return None if row is None else _outcome(row)
@@ -90,7 +104,16 @@ class SqliteLedger:
             self._wake.wait(INTERVAL_S)
             self._wake.clear()
             self._drain()
+            self._keep_up()
         self._drain()
+
+    def _keep_up(self) -> None:
+        for keep in self.upkeep:
+            try:
+                keep(self._connection)
+            except sqlite3.Error as error:  # what is rolled up is made anew from the rows: the next round goes on
+                log.error("the ledger %s could not be kept up: %s", self.path, error)
+                self._wake.wait(1.0)
 
     def _drain(self) -> None:
         self._writing = True
@@ -99,6 +122,7 @@ class SqliteLedger:
         try:
             if batch:
                 self._write(batch)
+            self._words.write(self._connection)
         except sqlite3.OperationalError as error:  # the disk is full, locked or gone
             self._keep(batch, error)
         except (sqlite3.Error, ArithmeticError, ValueError):
@@ -114,7 +138,7 @@ class SqliteLedger:
         dropped = max(0, len(batch) - room)
         self._lost += dropped
         self._waiting[:0] = batch[dropped:]
-        log.error("the ledger %s could not be written (%s); %d rows wait, %d lost", self._path, error,
+        log.error("the ledger %s could not be written (%s); %d rows wait, %d lost", self.path, error,
                   len(self._waiting), self._lost)  # fmt: skip
         self._wake.wait(1.0)
 
@@ -127,7 +151,7 @@ class SqliteLedger:
                 return self._keep(batch[place:], error)
             except (sqlite3.Error, ArithmeticError, ValueError) as error:
                 self._lost += 1
-                log.error("the ledger %s cannot hold the row of call %s: %s", self._path, one[0].id, error)
+                log.error("the ledger %s cannot hold the row of call %s: %s", self.path, one[0].id, error)
 
     def _write(self, batch: list[tuple[Outcome, Content | None]]) -> None:
         cursor = self._connection.cursor()
@@ -150,7 +174,8 @@ def _insert(cursor: sqlite3.Cursor, rows: Sequence[tuple[Any, ...]], statement: 
             start += size
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def opened(path: Path) -> sqlite3.Connection:
+    """Return a connection that may write to the ledger at *path*, made or brought up to date. Raises `InputError`."""
     try:
         connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
@@ -196,10 +221,10 @@ def open_reading(path: Path) -> sqlite3.Connection:
         raise InputError(f"{path}: there is no ledger here")
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0)
-        connection.execute(sql.COUNT).fetchone()
+        connection.execute(sql.LOOK).fetchone()
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if 0 < version < sql.VERSION:
-            _open(path).close()
+            opened(path).close()
     except sqlite3.Error as error:
         raise InputError(f"{path}: not a ledger, or it cannot be read: {error}") from error
     return connection
@@ -227,11 +252,12 @@ def read_content(path: Path, call_id: str) -> Content | None:
 
 def update_rows(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write the priced columns of *outcomes* anew, in one transaction. Raises `InputError`."""
-    connection = _open(path)
+    connection = opened(path)
     try:
         connection.execute("BEGIN IMMEDIATE")
         values = [(*(getattr(o, name) for name in sql.REPRICED), o.id) for o in outcomes]
         connection.executemany(sql.REPRICE, values)
+        connection.executemany(sql_success.TOUCH_ROW, [(o.id,) for o in outcomes])
         connection.execute("COMMIT")
     finally:
         connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ import msgspec
 from negawatt.call import Attempt, Call, Decision, Trail
 from negawatt.economics.accounts import Accounts, Amount, Bill, to_pusd
 from negawatt.economics.energy import Joules
-from negawatt.errors import DeadlineExceeded, NegawattError, RequestError, UpstreamError
+from negawatt.errors import DeadlineExceeded, InvalidRequest, NegawattError, RequestError, UpstreamError
+from negawatt.keys import request_digest
 from negawatt.ledger import Ledger
 from negawatt.ledger.outcome import Content, Outcome
 from negawatt.pipeline import Handler
@@ -61,6 +63,7 @@ class Meter:
         self._count = count
         self._blocks = blocks
         self._versions = _encode(accounts.versions).decode()
+        self.fingerprinted: frozenset[str] = frozenset()  # classes whose rows need their request's digest
         self.observers: list[Callable[[Outcome], None]] = []  # told of each row; what they do is on the path
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
@@ -104,8 +107,8 @@ class Meter:
         bill = self._accounts.bill(trail, call.received_at) if trail.bill is None else trail.bill
         last = trail.answerer
         caller, hints, error = call.caller, call.hints, trail.error
-        digest = (call.request.origin or call.request).digest
         checked = bool(call.targets)
+        digest = self._digest(call)
         duration_s, upstream_s, queue_s, overhead_s = _times(call, trail)
         first = trail.first_byte if trail.first_byte is not None else None if last is None else last.first_chunk
         return Outcome(
@@ -148,7 +151,15 @@ class Meter:
             counted_input_tokens=None if trail.counted is None else trail.counted.tokens,
             count_basis=None if trail.counted is None else trail.counted.basis,
             **self._template(call, last),
+            aside_for=call.aside_for,
         )
+
+    def _digest(self, call: Call) -> bytes | None:
+        asked = call.request.origin or call.request
+        if asked.digest is None and call.targets and call.request_class in self.fingerprinted:
+            with suppress(InvalidRequest):  # it is nested too deeply to be written again
+                return request_digest(asked, call.wire)
+        return asked.digest
 
     def _template(self, call: Call, last: Attempt | None) -> dict[str, Any]:
         """Return the columns of a prompt template; the answer has left, so that counting its blocks delays nobody."""

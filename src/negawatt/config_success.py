@@ -1,0 +1,14 @@
+"""The configuration of success: what counts as one where nobody says so."""
+
+from __future__ import annotations
+
+from negawatt.config_types import Positive, Section, Share
+
+
+class Success(Section, frozen=True):
+    """What the calls of a class have to show. All that is set has to hold; what cannot be seen leaves it open."""
+
+    answered: bool = False  # the answer came, whole
+    schema_valid: bool = False  # it is the JSON that was asked for
+    no_retry_within_s: Positive | None = None  # the same user did not ask the same again
+    least_score: Share | None = None  # of feedback that says a score and not whether it was a success
