@@ -1,0 +1,35 @@
+// The footer: what the figures rest on, and what they leave out.
+
+import { h } from "./dom.js";
+import { count, percent } from "./format.js";
+
+function listed(counts) {
+  const parts = Object.entries(counts ?? {}).map(([name, n]) => `${name} (${count(n)})`);
+  return parts.length ? parts.join(", ") : "none used yet";
+}
+
+function of(n, rows) {
+  return n ? `${count(n)} of ${count(rows)} calls` : "none";
+}
+
+/** Fill *list* with what *facts*, as the overview sends them, say; hide *footer* without any. */
+export function honesty(facts, footer, list) {
+  footer.hidden = !facts;
+  if (!facts) return;
+  const { prices, energy, grid, holdout, latency, simulated } = facts;
+  const made = (simulated?.modelled ?? 0) + (simulated?.recorded ?? 0);
+  const rows = [
+    ["Prices", `${prices.version}; ${listed(prices.sources)}`],
+    ["Energy, estimated", `${listed(energy.bases)}; boundary: ${energy.boundary}`],
+    ["Grid", `${grid.zone}, ${grid.year}, ${grid.source}`],
+    ["Holdout", `${percent(holdout.share_configured)} of calls by configuration, ${holdout.share_seen === null ? "no call yet" : `${percent(holdout.share_seen)} seen`}`],
+    ["Without a price", of(facts.unpriced, facts.rows)],
+    ["Without an energy", of(facts.unknown_energy, facts.rows)],
+    ["Usage nobody reported", of(facts.unknown_usage, facts.rows)],
+    ["Percentiles of time", `right to within ${percent(latency.relative_error)}`],
+    ["Intervals", facts.intervals],
+    ["Not real traffic", made ? `${count(simulated.modelled)} modelled and ${count(simulated.recorded)} recorded answers are in these figures` : "none in these figures"],
+    ["Version", `negawatt ${facts.versions?.negawatt ?? "unknown"}`],
+  ];
+  list.replaceChildren(...rows.map(([term, words]) => h("div", null, h("dt", null, term), h("dd", null, words))));
+}

@@ -1,0 +1,66 @@
+// Budgets, service levels and alerts.
+
+import { badge, figure, h, missing, name, nothing, section, table } from "./dom.js";
+import * as f from "./format.js";
+import { head, level, meter } from "./parts.js";
+
+const UNITS = { usd: f.usd, tokens: (value) => `${f.count(value)} tokens`, joules: f.joules, wh: f.wh };
+const POLICIES = { refuse: "refuses", downgrade: "takes a cheaper policy", queue: "queues" };
+
+export const view = {
+  async load(context) {
+    const [money, alarms] = await Promise.all([context.get("budgets"), context.get("alerts")]);
+    return { ...alarms, ...money, alerts: alarms.alerts, slos: alarms.slos, alarms: alarms.configured };
+  },
+
+  says: (data) => `${data.alerts.filter((alert) => alert.state === "firing").length} alerts firing.`,
+
+  draw(context, data) {
+    return [head(context, "Budgets and alerts", null), alerts(context, data), budgetsOf(context, data), levels(context, data)];
+  },
+};
+
+function alerts(context, { alerts: rows, alarms }) {
+  if (!alarms && !rows.length) return section("Alerts", null, nothing("No alert is configured.", h("p", null, "An alert tells the owner of a class when latency, errors, cost or a cache's mistakes leave their bounds: by webhook, Slack, Alertmanager, e-mail or log.")));
+  if (!rows.length) return section("Alerts", null, h("div", { class: "card" }, badge("good", "nothing is firing")));
+  return section("Alerts", null, h("div", { class: "card" }, table("Alerts", [
+    { head: "alert", rowHead: true, cell: (row) => [name(row.name), h("span", { class: "under" }, row.summary)] },
+    { head: "state", text: true, cell: (row) => badge(row.state === "firing" ? "attention" : "good", row.state) },
+    { head: "severity", text: true, cell: (row) => row.severity ?? missing("none") },
+    { head: "class", text: true, cell: (row) => (row.class === null || row.class === undefined ? "all" : name(row.class)) },
+    { head: "owner", text: true, cell: (row) => (row.owner ? name(row.owner) : missing("no owner is named")) },
+    { head: "since", cell: (row) => figure(row.since_s, (at) => context.times.moment(at)) },
+  ], rows)));
+}
+
+function budgetsOf(context, { budgets: rows, configured }) {
+  if (!configured || !rows.length) return section("Budgets", null, nothing("No budget is configured.", h("p", null, "A budget holds tokens, money or energy of a key, user, tenant, class, model, or of all: reserved before a call, settled after it, never exceeded.")));
+  return section("Budgets", null, h("ul", { class: "budgets" }, rows.map((row) => budget(context, row))));
+}
+
+function budget(context, row) {
+  const form = UNITS[row.unit] ?? ((value) => `${f.count(value)} ${row.unit}`);
+  const spent = row.spent === null ? null : row.spent / row.limit;
+  const held = spent === null ? null : (row.spent + (row.reserved ?? 0)) / row.limit;
+  const kind = spent === null ? "plain" : spent >= 1 ? "attention" : spent >= 0.8 ? "attention" : "good";
+  const covers = Object.entries(row.covers ?? {}).map(([what, which]) => `${what} ${which}`).join(", ") || "everything";
+  const mark = spent === null ? badge("neutral", "not known") : spent >= 1 ? badge("attention", "spent") : spent >= 0.8 ? badge("attention", "nearly spent") : badge("good", "within");
+  return h("li", { class: "card" }, h("div", { class: "between" }, h("h3", null, name(row.name)), mark),
+    h("p", { class: "detail" }, h("bdi", null, covers), `, each ${row.period}`),
+    h("span", { class: "mid" }, figure(row.spent, form, "what was spent is not known"), h("span", { class: "of" }, ` of ${form(row.limit)}`)),
+    meter(spent ?? 0, kind, held !== null && row.reserved ? held : null),
+    h("p", { class: "detail" }, [spent === null ? null : f.percent(spent), row.reserved ? `${form(row.reserved)} reserved` : null, row.resets_s ? `resets ${context.times.moment(row.resets_s)}` : null].filter(Boolean).join(" · ")),
+    h("p", { class: "detail" }, `at the limit it ${POLICIES[row.policy] ?? row.policy}`));
+}
+
+function levels(context, { slos: rows }) {
+  if (!rows.length) return null;
+  return section("Service levels", "A burn rate of 1 spends the budget of failures exactly by the end of its period.", h("div", { class: "card" }, table("Service levels", [
+    { head: "service level", rowHead: true, cell: (row) => [name(row.name), h("span", { class: "under" }, row.owner ? ["owner ", h("bdi", null, row.owner)] : "no owner named")] },
+    { head: "state", text: true, cell: (row) => level(row) },
+    { head: "class", text: true, cell: (row) => (row.class === null || row.class === undefined ? "all" : name(row.class)) },
+    { head: "objective", cell: (row) => figure(row.objective, f.percent) },
+    { head: "burn rates", text: true, cell: (row) => Object.entries(row.burn_rates ?? {}).map(([window, rate], i) => [i ? ", " : "", `${window} `, rate === null ? missing("too few calls") : h("b", null, f.plain(rate, 2))]) },
+    { head: "since", cell: (row) => figure(row.since_s, (at) => context.times.moment(at)) },
+  ], rows)));
+}
