@@ -237,6 +237,7 @@ def test_the_configured_names_have_their_place_first():
     assert models.label(MODEL, answered=False) == MODEL
     assert models.label("made up", answered=False) == OTHER
     assert models.label("made up", answered=True) == models.label("made up", answered=False) == "made up"
+    assert models.label("long " * 50, answered=True) == OTHER
     assert models.label(None, answered=False) == "none"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from negawatt import errors
 from negawatt.telemetry.series import OTHER
 
+_LONGEST = 200  # characters of a name
 NOBODY = "none"  # where there is no model: nobody was asked
 
 
@@ -32,7 +33,7 @@ class Models:
             return name
         if name is None:
             return NOBODY
-        if len(self._seen) >= self._most or not (answered or name in self._configured):
+        if len(self._seen) >= self._most or len(name) > _LONGEST or not (answered or name in self._configured):
             return OTHER
         self._seen.add(name)
         return name
