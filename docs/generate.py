@@ -240,7 +240,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
             "levers.semantic_cache.", "levers.compress.", "levers.structure.", "levers.cap.", "levers.route.",
             "levers.retry.",
             "holdout.", "classes.<name>.", "policies.<name>.", "providers[].", "models[].", "keys[].", "access.",
-            "telemetry.", "slo.", "alerts.",
+            "telemetry.", "slo.", "alerts.", "budgets[].", "budgeting.",
         )
     },
     **{

@@ -29,6 +29,7 @@ ROOMS = {
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
     "layers": {"recall", "stores", "telemetry"},
+    "budgets": {"economics", "stores", "wire"},
     "offloads": set(),
     "shape": {"economics", "wire", "embedders", "recall", "offloads"},
     "prompts": {"economics", "wire", "shape"},
@@ -81,6 +82,7 @@ ROOMS = {
         "checks",
         "watch",
         "success",
+        "budgets",
     },
 }
 # Modules that put the rooms together, or know HTTP or the terminal: no room imports them, proof and commands apart.
@@ -89,6 +91,7 @@ TOP = {
     "serving", "cli", "registry", "catalogue", "choosing", "monitoring", "metrics_routes",
     "doors", "key_routes", "watching", "watch_routes",
     "feedback_routes", "succeeding",
+    "budgeting", "budget_routes",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

@@ -174,7 +174,9 @@ class Attempt:
     or was never reached, which providers do not charge.
     """
 
-    __slots__ = ("aside", "billed", "ended", "error", "first_chunk", "started", "status", "target", "usage")
+    __slots__ = (
+        "aside", "billed", "ended", "error", "first_chunk", "on_close", "started", "status", "target", "usage"
+    )  # fmt: skip
 
     def __init__(self, target: Target, started: float) -> None:
         self.target = target
@@ -186,6 +188,7 @@ class Attempt:
         self.error: str | None = None
         self.usage: Usage | None = None
         self.billed = True
+        self.on_close: Callable[[Attempt], None] | None = None  # who reserved what it may cost is told once it is known
 
 
 class Trail:
@@ -196,8 +199,8 @@ class Trail:
     """
 
     __slots__ = (
-        "_holds", "answered", "attempts", "bill", "call", "chosen", "clock", "counted", "decisions", "ended", "ending",
-        "error", "first_byte", "holdout", "on_complete", "reply", "status", "waited_s",
+        "_holds", "answered", "attempts", "bill", "budget_left", "call", "chosen", "clock", "counted", "decisions",
+        "ended", "ending", "error", "first_byte", "holdout", "on_complete", "reply", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(self, clock: Clock) -> None:
@@ -217,6 +220,7 @@ class Trail:
         self.reply: Reply | None = None  # as the caller has it
         self.counted: Count | None = None  # input tokens of the attempt that answered, as counted here
         self.bill: Bill | None = None  # once nothing can change it any more
+        self.budget_left: tuple[str, float] | None = None  # the caller's own budget with the least left, and its share
         self.on_complete: Callable[[Trail], None] | None = None
         self._holds = 1  # the caller's own
 
@@ -253,6 +257,9 @@ class Trail:
         if attempt.ended is None:
             attempt.ended = self.clock.monotonic()
             attempt.error = error
+            if attempt.on_close is not None:
+                told, attempt.on_close = attempt.on_close, None  # it holds the call, which holds this
+                told(attempt)
             self.release()
 
     def end(self, ending: str, *, status: int | None = None, error: BaseException | None = None) -> None:

@@ -10,6 +10,7 @@ import sys
 import click
 
 from negawatt import __version__
+from negawatt.commands.budgets import budgets
 from negawatt.commands.cache import cache
 from negawatt.commands.check import check
 from negawatt.commands.evaluate import evaluate
@@ -56,6 +57,7 @@ for _command in (
     route,
     prompts,
     cache,
+    budgets,
     ledger,
     tokens,
     keys,

@@ -18,6 +18,8 @@ import msgspec
 from msgspec import Meta
 
 from negawatt.config_access import Access
+from negawatt.config_budgets import Budget as SpendingBudget
+from negawatt.config_budgets import Budgeting
 from negawatt.config_routes import Effort, Match, Policy, Quality
 from negawatt.config_shape import Cap, Compose, Compress, Offload, Structure
 from negawatt.config_success import Success
@@ -258,6 +260,8 @@ class Config(Section, frozen=True):
     access: Access = Access()
     slo: Slo = Slo()
     alerts: Alerts = Alerts()
+    budgets: tuple[SpendingBudget, ...] = ()
+    budgeting: Budgeting = Budgeting()
 
 
 LEVER_NAMES = tuple(Levers.__struct_fields__)

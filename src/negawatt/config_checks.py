@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from negawatt.config import LEVER_NAMES, Config
+from negawatt.config_budget_checks import check_budgets
 from negawatt.config_routes import Policy, Quality
 from negawatt.config_watch_checks import check_alerts
 from negawatt.errors import ConfigError
@@ -53,6 +55,7 @@ class Problems:
                 if lever not in LEVER_NAMES:
                     self._refuse(f"classes.{name}.levers.{lever}", "there is no such lever", set(LEVER_NAMES))
         check_alerts(config.alerts, config.classes, self._refuse)
+        check_budgets(config, self._refuse)
 
     def _policy(self, name: str, policy: Policy) -> None:
         where = f"policies.{name}"
@@ -121,7 +124,7 @@ class Problems:
             if name in names[:i]:
                 self._refuse(f"{table}[{i}]", f"{name!r} is there twice")
 
-    def _refuse(self, where: str, what: str, known: set[str] | None = None) -> None:
+    def _refuse(self, where: str, what: str, known: set[str] | None = None) -> NoReturn:
         hint = f"; known: {', '.join(sorted(known)) or 'none'}" if known is not None else ""
         raise ConfigError(f"{self._source}: {where}: {what}{hint}", param=where)
 

@@ -21,7 +21,9 @@
     │   ├── MethodNotAllowed      405
     │   ├── RequestTimeout        408  the request's own body did not arrive in time
     │   ├── RequestTooLarge       413
-    │   └── RateLimited           429
+    │   ├── RateLimited           429
+    │   └── BudgetExceeded        429  a budget has not enough left for this call
+    ├── BudgetsUnavailable        503  the books of the budgets cannot be asked
     ├── DeadlineExceeded          504  the call's own deadline passed
     └── UpstreamError             502  the provider's fault
         ├── UpstreamConnectError  502  no connection, so nothing was sent
@@ -182,6 +184,32 @@ class RateLimited(RequestError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limited"
+
+
+class BudgetExceeded(RequestError):
+    """*budget* has not enough left. *resets_at*: when it begins anew, in seconds since 1970.
+
+    *passing*: what is missing is only reserved by calls under way, and may come back in a moment.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+    code = "budget_exceeded"
+
+    def __init__(self, message: str, *, budget: str, resets_at: float, retry_after_s: float, passing: bool) -> None:
+        super().__init__(message)
+        self.budget = budget
+        self.resets_at = resets_at
+        self.retry_after_s = retry_after_s
+        self.passing = passing
+
+
+class BudgetsUnavailable(NegawattError):
+    """Nobody knows what is left, so nothing is spent (``budgeting.when_down``)."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "budgets_unavailable"
 
 
 class DeadlineExceeded(NegawattError):

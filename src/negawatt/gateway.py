@@ -23,6 +23,8 @@ from negawatt import assembly
 from negawatt.asides import Asides
 from negawatt.assembly import step
 from negawatt.books import open_accounts, open_ledger
+from negawatt.budgeting import budget_samples, open_books, purse_of
+from negawatt.budgets import Books
 from negawatt.call import Call, Request, Trail
 from negawatt.caller import NO_HINTS, Caller, Headers, Hints
 from negawatt.catalogue import Catalogue, Listed, open_providers
@@ -88,6 +90,7 @@ class Gateway:
         choosing: Choosing,
         clock: Clock,
         rng: random.Random,
+        books: Books | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -107,6 +110,7 @@ class Gateway:
         self.tokens = tokens
         self.telemetry = Telemetry()
         self.watch: Watch | None = None  # where somebody watches (`negawatt.watching`)
+        self.purse = purse_of(config, books, accounts, clock, self.telemetry)
         self.prompts = assembly.prompts(config)
         self.meter = Meter(
             accounts, ledger, keep_content=config.ledger.keep_content, count=self.telemetry.count,
@@ -129,7 +133,9 @@ class Gateway:
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
-        counter = Counter(providers, WIRES, tokens, {"count_tokens": partial(assembly.counted_here, tokens)})
+        counter = Counter(
+            providers, WIRES, tokens, {"count_tokens": partial(assembly.counted_here, tokens)}, self.purse
+        )
         self.policies, self.route = assembly.routing(self._shared, choosing, conversations, providers, counter)
         self.structure = assembly.contracts(self._shared, self.policies)
         self.classify = Classify(config.classes, config.levers.classify, choosing.intents, choosing.embedder)
@@ -146,7 +152,11 @@ class Gateway:
         return Pipeline(steps, handler, class_modes={}, background=self.background)
 
     async def _assigned(self, call: Call) -> Reply:
-        return await self.pipeline(self.structure.scoped(self.policies.assigned(call)))
+        return await self.pipeline(self._under_policy(call))
+
+    def _under_policy(self, call: Call) -> Call:
+        cheaper = None if self.purse is None else self.purse.cheaper(call)
+        return self.structure.scoped(self.policies.assigned(call, cheaper))
 
     def _levers(self, counter: Handler) -> tuple[Learner | None, Pipeline]:
         """Return the levers in the one order that they have; the others of the design have their place marked."""
@@ -198,8 +208,10 @@ class Gateway:
         tokens = TokenCounter(TokenizerFiles(config.economics.tokenizers), background=True)
         own_providers = open_providers(config, environ) if providers is None else {}
         own_ledger: Ledger | None = None
+        books: Books | None = None
         store: Store = open_backend(STORES, "negawatt.stores", config.cache.store, "cache.store", clock)
         try:
+            books = open_books(config, clock, ledger_given=ledger is not None)
             if ledger is None:
                 own_ledger = open_ledger(config, clock)
                 ledger = own_ledger
@@ -212,7 +224,7 @@ class Gateway:
                 gateway = cls(
                     config, providers=own_providers if providers is None else providers, store=store,
                     ledger=ledger, accounts=accounts, access=access, tokens=tokens, recall=recall,
-                    choosing=choosing, clock=clock, rng=rng or random.Random(),
+                    choosing=choosing, clock=clock, rng=rng or random.Random(), books=books,
                 )  # fmt: skip
                 try:
                     if gateway.learner is not None:
@@ -226,6 +238,8 @@ class Gateway:
             for provider in own_providers.values():
                 await provider.close()
             await store.close()
+            if books is not None:
+                await books.close()
             if own_ledger is not None:
                 own_ledger.close()
 
@@ -279,7 +293,7 @@ class Gateway:
         found: list[Call] = []
 
         async def stop(call: Call) -> Reply:
-            found.append(self.structure.scoped(self.policies.assigned(call)))
+            found.append(self._under_policy(call))
             return Reply(call.wire, body=b"{}")
 
         reply = await self.admit(call, partial(self.classify, forward=stop))
@@ -350,7 +364,7 @@ class Gateway:
         samples = [Sample("negawatt_up", (("part", name),), int(checks[name] is None)) for name in checks]
         if self.learner is not None:
             samples += learned_samples(self.learner.estimates())
-        samples += await self.success.samples()
+        samples += [*await self.success.samples(), *await budget_samples(self.purse)]
         return await self.monitor.text(samples, openmetrics=openmetrics)
 
     async def chat(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -11,7 +13,7 @@ import orjson
 from negawatt.call import Call
 from negawatt.caller import Headers as Passed
 from negawatt.caller import Hints
-from negawatt.errors import CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
+from negawatt.errors import BudgetExceeded, CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
 from negawatt.levers.meter import cache_of
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
@@ -140,6 +142,9 @@ def answer_headers(call: Call, reply: Reply, head: Head, length: int | None) -> 
         now = trail.clock.monotonic()
         spent_s = now - call.started - trail.waited_s - trail.upstream_s(now)
         headers.append((b"x-negawatt-overhead-ms", b"%.3f" % (max(0.0, spent_s) * 1000)))
+    if trail.budget_left is not None:
+        name, share = trail.budget_left
+        headers.append((b"x-negawatt-budget-remaining", b"%.4f;budget=%s" % (share, _printable(name))))
     if head.origin is not None:
         headers += origin_headers(head.origin)
     for name, value in reply.headers.items():
@@ -187,6 +192,8 @@ async def send_error(send: Send, error: BaseException, call: Call | None, head: 
         headers += [(n.encode("latin-1"), v.encode("latin-1")) for n, v in error.headers.items()]
     elif isinstance(error, CircuitOpen):
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    elif isinstance(error, BudgetExceeded):
+        headers += _budget_headers(error)
     elif isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allow.encode()))
     elif status == 401:
@@ -197,6 +204,17 @@ async def send_error(send: Send, error: BaseException, call: Call | None, head: 
         headers += origin_headers(head.origin)
     say = body_of if head is None or head.wire is None else head.wire.error_body
     await send_body(send, status, headers, body or orjson.dumps(say(error)))
+
+
+def _budget_headers(error: BudgetExceeded) -> Headers:
+    """Return which budget it is and when it begins anew. Vendors' SDKs ask again by themselves unless told not to."""
+    resets = datetime.fromtimestamp(error.resets_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    headers: Headers = [
+        (b"retry-after", str(math.ceil(error.retry_after_s)).encode()),
+        (b"x-negawatt-budget", _printable(error.budget)),
+        (b"x-negawatt-budget-resets", resets.encode()),
+    ]
+    return headers if error.passing else [*headers, (b"x-should-retry", b"false")]
 
 
 async def send_json(send: Send, status: int, value: Any) -> None:

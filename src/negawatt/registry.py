@@ -32,6 +32,12 @@ INDEXES = {
     "postgres": "negawatt.indexes.postgres:open_postgres",
     "postgresql": "negawatt.indexes.postgres:open_postgres",
 }
+BUDGETS = {
+    "memory": "negawatt.budgets.opening:open_memory",
+    "sqlite": "negawatt.budgets.opening:open_sqlite",
+    "redis": "negawatt.budgets.opening:open_redis",
+    "rediss": "negawatt.budgets.opening:open_redis",
+}
 LEDGERS = {"memory": "negawatt.registry:memory_ledger", "sqlite": "negawatt.registry:sqlite_ledger"}
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from negawatt.budget_routes import BudgetRoutes
 from negawatt.call import Call
 from negawatt.closing import Closing
 from negawatt.deadline import Deadline
@@ -77,6 +78,7 @@ class Server:
             LayerRoutes(gateway, self._read),
             KeyRoutes(gateway, self._read),
             FeedbackRoutes(gateway, self._read),
+            BudgetRoutes(gateway),
             WatchRoutes(gateway),
             *((MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()),
         )

@@ -16,6 +16,7 @@ import msgspec
 
 from negawatt import __version__
 from negawatt.books import open_accounts
+from negawatt.budgeting import check_store
 from negawatt.catalogue import open_providers
 from negawatt.config import Config
 from negawatt.doors import digest_of, open_keyring
@@ -70,6 +71,7 @@ def dry_run(config: Config) -> None:
     check_url(STORES, "negawatt.stores", config.cache.store, "cache.store")
     check_url(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url")
     check_sinks(config, os.environ)
+    check_store(config)
     asyncio.run(_opens(config))
 
 
@@ -84,6 +86,7 @@ async def _opens(config: Config) -> None:
             config,
             cache=msgspec.structs.replace(config.cache, store="memory:"),
             recall=msgspec.structs.replace(config.recall, index="memory:"),
+            budgeting=msgspec.structs.replace(config.budgeting, store="memory:"),
         )
         async with Gateway.open(config, ledger=MemoryLedger(), embedder=embedder):
             pass

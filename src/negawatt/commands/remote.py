@@ -27,6 +27,14 @@ def asked(url: str, path: str, key_env: str | None) -> dict[str, Any]:
     return _asked("GET", url, [], key_env, path)
 
 
+def budgets(url: str, key_env: str | None) -> list[dict[str, Any]]:
+    """Return how the budgets of the gateway at *url* stand. Raises `InputError`, which says what is wrong."""
+    found = _asked("GET", url, [], key_env, "/admin/budgets").get("budgets")
+    if not isinstance(found, list):
+        raise InputError(f"{url}: this is no gateway with budgets")
+    return found
+
+
 def _asked(
     method: str, url: str, query: list[tuple[str, str]], key_env: str | None, path: str = "/v1/cache"
 ) -> dict[str, Any]:

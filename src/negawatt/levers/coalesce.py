@@ -13,7 +13,7 @@ from typing import Any
 from negawatt.call import Call, Saved
 from negawatt.config import Coalesce as Settings
 from negawatt.config import RequestClass
-from negawatt.errors import UpstreamBroken
+from negawatt.errors import BudgetExceeded, UpstreamBroken
 from negawatt.keys import key_of, missing_scope
 from negawatt.pipeline import Handler
 from negawatt.reply import Burst, Reply
@@ -38,7 +38,13 @@ class Coalesce:
         key = (key_of(call), call.shadow)
         flight = self._flights.get(key)
         if flight is not None and flight.joinable:
-            return await self._join(call, flight)
+            try:
+                return await self._join(call, flight)
+            except BudgetExceeded:
+                if call.caller == flight.call.caller:
+                    raise
+                call.note(NAME, "bypass", "the budget of the first who asked is used up")
+                return await forward(call)
         flight = Flight(call, self._settings.max_buffer_bytes)
         self._flights[key] = flight
         flight.on_over = lambda: self._forget(key, flight)

@@ -11,6 +11,7 @@ from negawatt.call import Call, Target
 from negawatt.clock import Clock
 from negawatt.config import Retry as Settings
 from negawatt.errors import (
+    BudgetExceeded,
     CircuitOpen,
     NegawattError,
     UpstreamBroken,
@@ -88,6 +89,9 @@ class Retry:
                 return await self._ask(call, target, forward)
             except UpstreamError as error:
                 if place == last or (isinstance(error, UpstreamStatus) and error.status in _FINAL):
+                    raise
+            except BudgetExceeded:  # nobody was asked; what comes next may cost less, or be another's budget
+                if place == last:
                     raise
         raise NegawattError("the call has no target")
 

@@ -52,6 +52,7 @@ def config_for(suite: Suite, *, recorded: bool) -> Config:
     return msgspec.structs.replace(
         with_modes(config, off),
         keys=(),
+        budgets=(),  # an evaluation has its own limit, and the books may be another process's
         models=tuple(models),
         providers=tuple(providers),
         classes=config.classes if routed else {},

@@ -235,12 +235,16 @@ async def _send_all(plan: Plan, arms: Sequence[_Arm], rng: random.Random, progre
 
 
 def _prepared(plan: Plan, stand_in: Recorded | Modelled) -> Config:
-    """Return the configuration with the providers of the replay, no keys, no holdout, and the trace's classes."""
+    """Return the configuration with the providers of the replay, no keys, no holdout, and the trace's classes.
+
+    And no budgets: what a lever saves is measured on whole traffic, and the arm that spends most would be cut short.
+    """
     names = {entry.request_class for entry in plan.trace.entries if entry.request_class is not None}
     classes: dict[str, RequestClass] = {name: RequestClass() for name in names if name != "default"}
     return msgspec.structs.replace(
         plan.config,
         keys=(),
+        budgets=(),
         models=(),
         providers=_provider_rows(stand_in),
         classes={**classes, **plan.config.classes},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -34,11 +34,27 @@ _COUNTED_FIRST, _COUNTED_EVERY = 50, 20
 _MOST_MODELS = 4096
 
 
+class Purse(Protocol):
+    """Pays for attempts."""
+
+    def limited(self, call: Call) -> Call:
+        """Return *call* as it is to be asked."""
+        ...
+
+    async def reserve(self, call: Call) -> Callable[[Attempt], None] | None:
+        """Reserve what an attempt at the first target of *call* may cost, and return who is to be told what it did.
+
+        Raises `NegawattError` where there is not enough.
+        """
+        ...
+
+
 class Counter:
     """The handler at the bottom of the pipeline: asks the call's first target, and books the attempt.
 
     *wires* are the protocols that providers may speak. *here* answers what we can answer ourselves in a protocol that
-    the provider does not speak. *tokens* counts what a provider does not tell, and learns from what it does.
+    the provider does not speak. *tokens* counts what a provider does not tell, and learns from what it does. *purse*
+    pays, before anybody is asked; None: everything may be asked.
     """
 
     def __init__(
@@ -47,12 +63,14 @@ class Counter:
         wires: Mapping[str, Wire],
         tokens: TokenCounter,
         here: Mapping[str, Here] | None = None,
+        purse: Purse | None = None,
     ) -> None:
         self._providers = providers
         self._wires = wires
         self._tokens = tokens
         self._answers: dict[str, int] = {}  # of each model
         self._here = here or {}
+        self._purse = purse
         self._routes: dict[tuple[str, str], Translation | None] = {}
 
     async def __call__(self, call: Call) -> Reply:
@@ -85,8 +103,12 @@ class Counter:
         return self._routes[key]
 
     async def _ask(self, call: Call, wire: Wire) -> Reply:
-        target = call.targets[0]
+        target, settle = call.targets[0], None
+        if self._purse is not None:
+            call = self._purse.limited(call)
+            settle = await self._purse.reserve(call)
         attempt = call.trail.open_attempt(target)
+        attempt.on_close = settle
         attempt.aside = call.aside
         try:
             reply = await self._providers[target.provider].ask(call, target)

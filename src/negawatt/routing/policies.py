@@ -104,12 +104,19 @@ class Policies:
         taken = next((name for pattern, name in self._patterns if fnmatchcase(model, pattern)), None)
         return None if own is not None or taken is None else self._ranked[taken]
 
-    def assigned(self, call: Call) -> Call:
+    def assigned(self, call: Call, instead: str | None = None) -> Call:
         """Return *call* under its policy: it leads to the reference, until somebody chooses. Raises `InvalidRequest`.
+
+        *instead*: the policy that is to choose in any case, where the caller may use what it chooses.
 
         What the policy may choose is part of the scope, so that no cache gives one policy's answers to another.
         """
         ranked = self.of(call.request.model, call.request_class)
+        cheaper = self.get(instead) if call.wire.operation in _WRITES else None
+        if cheaper is not None and (call.caller is None or any(
+            call.caller.may_use(one.candidate.model) for one in cheaper.choices
+        )):  # fmt: skip
+            ranked = cheaper
         if ranked is not None and call.wire.operation not in _WRITES:
             if ranked.asked_by_name(call.request.model) and call.wire.billed:
                 message = f"model: {call.request.model!r} chooses among models that write: not for {call.wire.name}"

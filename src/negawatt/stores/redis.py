@@ -31,8 +31,13 @@ _LONGEST_MS = 10**12  # some thirty years, which Redis still takes
 _OPTIONS = ("prefix", "max_bytes", "timeout_ms", "password_env", "ca_file")
 
 
-def open_redis(url: Any, where: str, clock: Clock) -> RedisStore:
-    """Open the store that *url* names; nothing is connected yet. Raises `ConfigError`."""
+def open_redis(
+    url: Any, where: str, clock: Clock, *, prefix: str = "negawatt:", timeout_ms: int = 250
+) -> RedisStore:  # fmt: skip
+    """Open the store that *url* names; nothing is connected yet. Raises `ConfigError`.
+
+    *prefix* and *timeout_ms* hold where it says nothing else.
+    """
     try:
         from redis.asyncio import ConnectionPool, Redis
         from redis.asyncio.retry import Retry
@@ -40,7 +45,7 @@ def open_redis(url: Any, where: str, clock: Clock) -> RedisStore:
         from redis.exceptions import ConnectionError
     except ImportError as error:
         raise ConfigError(f"{where}: redis needs its client: pip install 'negawatt[redis]'", param=where) from error
-    options = _Options(url, where)
+    options = _Options(url, where, prefix=prefix, timeout_ms=timeout_ms)
     pool: ConnectionPool = ConnectionPool.from_url(
         options.server, password=options.password, protocol=2, encoding_errors="surrogatepass",
         max_connections=_CONNECTIONS, **options.tls,
@@ -57,7 +62,7 @@ def open_redis(url: Any, where: str, clock: Clock) -> RedisStore:
 class _Options:
     """What a URL says, checked. Raises `ConfigError`."""
 
-    def __init__(self, url: Any, where: str) -> None:
+    def __init__(self, url: Any, where: str, *, prefix: str, timeout_ms: int) -> None:
         self._where = where
         parts = urlsplit(url.text)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -74,9 +79,9 @@ class _Options:
             self._refuse(str(error))
         self.name = f"{parts.hostname or 'localhost'}:{port}"
         self.server = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
-        self.prefix = query.get("prefix", "negawatt:")
+        self.prefix = query.get("prefix", prefix)
         self.password = self._secret(query["password_env"]) if "password_env" in query else None
-        self.timeout_s = self._milliseconds(query.get("timeout_ms", "250")) / 1000
+        self.timeout_s = self._milliseconds(query.get("timeout_ms", str(timeout_ms))) / 1000
         self.tls = self._tls(parts.scheme, query.get("ca_file"))
 
     def _secret(self, variable: str) -> str:
@@ -129,7 +134,7 @@ class RedisStore:
         self._scripts: dict[str, Any] = {}
 
     async def get(self, key: str) -> bytes | None:
-        value: bytes | None = await self._run(redis_scripts.GET, key)
+        value: bytes | None = await self.run(redis_scripts.GET, key)
         return value
 
     async def put(
@@ -147,13 +152,13 @@ class RedisStore:
         Where that is not enough, the new entry is not kept.
         """
         most = -1 if group_max_bytes is None else group_max_bytes
-        await self._run(
+        await self.run(
             redis_scripts.PUT, key, value, _ms(ttl_s), redis_scripts.GRACE_MS, group, most, self._max_bytes,
             redis_scripts.MOST_SWEPT, redis_scripts.MOST_DROPPED, *dict.fromkeys(tags),
         )  # fmt: skip
 
     async def delete(self, key: str) -> bool:
-        return bool(await self._run(redis_scripts.DELETE, key))
+        return bool(await self.run(redis_scripts.DELETE, key))
 
     async def delete_tagged(self, tags: tuple[str, ...], *, dry_run: bool = False) -> int:
         """As every store does, but in batches, so that others are served in between.
@@ -165,7 +170,7 @@ class RedisStore:
         wanted = tuple(dict.fromkeys(tags))
         count, start = 0, b"-"
         while True:
-            found = await self._run(redis_scripts.DELETE_TAGGED, int(dry_run), start, _BATCH, *wanted)
+            found = await self.run(redis_scripts.DELETE_TAGGED, int(dry_run), start, _BATCH, *wanted)
             count += int(found[0])
             if len(found) == 1:
                 return count
@@ -173,15 +178,15 @@ class RedisStore:
 
     async def claim(self, key: str, *, ttl_s: float) -> str | None:
         token = uuid.uuid4().hex
-        taken = await self._run(redis_scripts.CLAIM, key, token, _ms(ttl_s), redis_scripts.GRACE_MS)
+        taken = await self.run(redis_scripts.CLAIM, key, token, _ms(ttl_s), redis_scripts.GRACE_MS)
         return token if taken else None
 
     async def release(self, key: str, token: str) -> None:
-        await self._run(redis_scripts.RELEASE, key, token)
+        await self.run(redis_scripts.RELEASE, key, token)
 
     async def stats(self) -> StoreStats:
         """What the store was told to keep and has not taken away; what Redis evicted by itself counts until then."""
-        entries, size = await self._run(redis_scripts.STATS)
+        entries, size = await self.run(redis_scripts.STATS)
         return StoreStats(int(entries), int(size))
 
     async def close(self) -> None:
@@ -190,7 +195,11 @@ class RedisStore:
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 
-    async def _run(self, script: str, *arguments: Any) -> Any:
+    async def run(self, script: str, *arguments: Any) -> Any:
+        """Return what *script* (Lua) gives; its first arguments are the prefix and the time in milliseconds.
+
+        Raises `StoreError`.
+        """
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(script)
         now = int(self._clock.time() * 1000)

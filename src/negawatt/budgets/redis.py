@@ -1,0 +1,137 @@
+"""The books in Redis or Valkey: shared by replicas, exact among them.
+
+Every reservation is one script on the server, and is recorded there with the moment at which it lapses: what a replica
+that died had reserved counts as spent from then on, until its period ends. What was spent is told in batches, behind
+the path; until it has arrived the reservation stands in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from negawatt.budgets import Charge, Line, LineId, Reservation, Short, redis_scripts
+from negawatt.clock import Clock
+from negawatt.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+_BATCH = 50  # reservations that are settled by one script
+_PAGE = 500
+_AGAIN_S = 0.5
+_LAST_S = 5.0  # for what is not settled yet when the gateway closes
+_MOST_WAITING = 200_000
+_MOST_SEEN = 100_000
+
+
+class Server(Protocol):
+    """Runs scripts; `negawatt.stores.redis.RedisStore` is one."""
+
+    def run(self, script: str, *arguments: Any) -> Awaitable[Any]: ...
+
+    def close(self) -> Awaitable[None]: ...
+
+
+class RedisBooks:
+    """Keeps lines on *server*. A reservation that is not settled within *lease_s* counts as spent."""
+
+    shared = True
+
+    def __init__(self, server: Server, clock: Clock, *, lease_s: float) -> None:
+        self._server = server
+        self._clock = clock
+        self._lease_s = lease_s
+        self._seen: dict[LineId, int] = {}
+        self._open: set[str] = set()
+        self._waiting: list[tuple[Any, ...]] = []
+        self._teller: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def reserve(self, reservation: Reservation) -> Short | None:
+        arguments: list[Any] = [reservation.id, int((self._clock.time() + self._lease_s) * 1000)]
+        for line, until, limit, amount in reservation.claims:
+            over = (amount or 1) - limit
+            arguments += (orjson.dumps(line), until * 1000, amount, over, -over)
+        self._open.add(reservation.id)
+        try:
+            kind, *found = await self._server.run(redis_scripts.RESERVE, *arguments)
+        except (StoreError, asyncio.CancelledError):
+            # Whether it was reserved is not known: it is given back, and if it comes later, it is not reserved.
+            self.settle(reservation, [Charge(0)] * len(reservation.claims))
+            raise
+        if kind == b"held":
+            for claim, held in zip(reservation.claims, found, strict=True):
+                self._see(claim.line, int(held))
+            return None
+        self._open.discard(reservation.id)
+        if kind == b"void":
+            raise StoreError(f"the reservation {reservation.id} was made before")
+        place, spent, held = map(int, found)
+        self._see(reservation.claims[place].line, held)
+        return Short(place, spent, held)
+
+    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
+        if reservation.id not in self._open:
+            return
+        self._open.discard(reservation.id)
+        told: list[Any] = [reservation.id, len(reservation.claims)]
+        for claim, (amount, how) in zip(reservation.claims, charges, strict=True):
+            less = amount - claim.amount
+            told += (orjson.dumps(claim.line), less, amount, int(how == "assumed"), int(how == "unknown"))
+            if claim.line in self._seen:
+                self._seen[claim.line] += less
+        if len(self._waiting) >= _MOST_WAITING:
+            log.error("budgets: a settlement is given up; what it reserved will count as spent")
+            return
+        self._waiting.append(tuple(told))
+        if self._teller is None:
+            self._teller = asyncio.ensure_future(self._tell())
+
+    def held(self, line: LineId) -> int:
+        return self._seen.get(line, 0)
+
+    async def lines(self) -> list[Line]:
+        found: list[Line] = []
+        while True:
+            page = await self._server.run(redis_scripts.LINES, len(found), _PAGE)
+            for name, *numbers in page:
+                ends, spent, held, assumed, unknown = map(int, numbers)
+                budget, value, start = orjson.loads(name)
+                found.append(Line((budget, value, start), ends // 1000, spent, held - spent, assumed, unknown))
+            if len(page) < _PAGE:
+                return found
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._teller is not None:
+            await asyncio.wait({self._teller}, timeout=_LAST_S)
+            if not self._teller.done():
+                self._teller.cancel()
+                await asyncio.wait({self._teller})
+            if self._waiting:
+                log.error("budgets: %d settlements could not be told; what they reserved will count as spent",
+                          len(self._waiting))  # fmt: skip
+        await self._server.close()
+
+    def _see(self, line: LineId, held: int) -> None:
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[line] = held
+
+    async def _tell(self) -> None:
+        """Tell the server what was spent, until there is nothing left to tell."""
+        while self._waiting:
+            batch = self._waiting[:_BATCH]
+            try:
+                await self._server.run(redis_scripts.SETTLE, *(part for told in batch for part in told))
+            except StoreError as error:
+                # It may have been settled: a second time is a no-op.
+                log.warning("budgets: %d settlements wait: %s", len(self._waiting), error.message)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            del self._waiting[: len(batch)]
+        self._teller = None

@@ -1,0 +1,123 @@
+"""Which budgets pay for a call: the configuration's words, made ready to be asked for every attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import orjson
+
+from negawatt.budgets.periods import Period, period_of, zone_of
+from negawatt.call import Call
+from negawatt.config_budgets import Budget, Whose
+
+SCALES: Mapping[str, int] = {"tokens": 1, "usd": 10**12, "joules": 1000}
+"""How many of our smallest units one of the configuration's has."""
+
+_DIMENSIONS = ("key", "user", "tenant", "class", "model")
+_MOST_KEPT = 10_000
+
+
+class Facts(NamedTuple):
+    """What decides who pays. The first three are None where nobody said."""
+
+    key: str | None
+    user: str | None
+    tenant: str
+    request_class: str
+    model: str
+    named: tuple[str, ...]  # budgets that the key names
+
+
+def facts_of(call: Call) -> Facts:
+    """Return the facts of *call*, of which its first target is asked."""
+    caller = call.caller
+    model = call.targets[0].name
+    if caller is None:
+        return Facts(None, None, "default", call.request_class, model, ())
+    return Facts(caller.key_id, caller.user, caller.tenant, call.request_class, model, caller.budgets)
+
+
+class Rule:
+    """One budget. Its *key* names it in the books: where unit or period change, the books begin anew."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.name = budget.name
+        self.unit = next(unit for unit in SCALES if getattr(budget, unit) is not None)
+        # By its text: 0.1 is what was meant, and not the nearest binary fraction.
+        self.limit = int(Decimal(str(getattr(budget, self.unit))) * SCALES[self.unit])
+        self.key = key_of(self.unit, budget.per, budget.name)
+        # Nobody learns from it what others have spent.
+        self.own = budget.each in ("key", "user", "tenant") or bool(budget.of.key or budget.of.user or budget.of.tenant)
+        self._zone = zone_of(budget.zone)
+        self._period = Period(0, 0)
+
+    def period(self, now: float) -> Period:
+        """Return the period that *now* is in."""
+        start, end = self._period
+        if not start <= now < end:
+            self._period = period_of(self.budget.per, self._zone, now)
+        return self._period
+
+    def value(self, facts: Facts) -> str | None:
+        """Return whose budget of this kind pays for a call with *facts*; None where none does."""
+        budget = self.budget
+        if self.name not in facts.named and (budget.assigned or not _is(budget.of, facts)):
+            return None
+        if budget.each is None:
+            return ""
+        # Users are a tenant's own: two tenants may each have an Ann. Those who say no name are one user together.
+        found = (facts.tenant, facts.user) if budget.each == "user" else (_fact(budget.each, facts),)
+        return orjson.dumps(found).decode()
+
+
+class Rules:
+    """All budgets."""
+
+    def __init__(self, budgets: Sequence[Budget]) -> None:
+        self.rules = tuple(Rule(budget) for budget in budgets)
+        self.units = frozenset(rule.unit for rule in self.rules)
+        self._kept: dict[Facts, tuple[tuple[Rule, str], ...]] = {}
+
+    def of(self, facts: Facts) -> tuple[tuple[Rule, str], ...]:
+        """Return the budgets that pay, and whose each is."""
+        found = self._kept.get(facts)
+        if found is None:
+            if len(self._kept) >= _MOST_KEPT:  # users and models may be named by callers
+                self._kept.clear()
+            pairs = ((rule, rule.value(facts)) for rule in self.rules)
+            found = self._kept[facts] = tuple((rule, value) for rule, value in pairs if value is not None)
+        return found
+
+
+def key_of(unit: str, per: str, name: str) -> str:
+    return f"{unit}/{per}/{name}"
+
+
+def parts_of(key: str) -> tuple[str, str, str]:
+    """Return the unit, the period and the name that *key* is made of."""
+    unit, per, name = key.split("/", 2)
+    return unit, per, name
+
+
+def whose(value: str) -> tuple[str | None, ...]:
+    """Return what the value of a line says: a key, a tenant and a user, ...; nothing of a budget for all."""
+    return tuple(orjson.loads(value)) if value else ()
+
+
+def _fact(dimension: str, facts: Facts) -> str | None:
+    return facts[_DIMENSIONS.index(dimension)]  # type: ignore[return-value]
+
+
+def _is(of: Whose, facts: Facts) -> bool:
+    for dimension, patterns in zip(_DIMENSIONS, (of.key, of.user, of.tenant, of.request_class, of.model), strict=True):
+        if patterns is None:
+            continue
+        fact = _fact(dimension, facts)
+        wanted = (patterns,) if isinstance(patterns, str) else patterns
+        if fact is None or not any(fnmatchcase(fact, pattern) for pattern in wanted):
+            return False
+    return True
