@@ -8,6 +8,7 @@ from negawatt.catalogue import newer_limit
 from negawatt.clock import Clock
 from negawatt.config import Config
 from negawatt.economics.accounts import Accounts
+from negawatt.errors import StoreError
 from negawatt.registry import BUDGETS, Url, check_url, open_backend
 from negawatt.telemetry import Sample, Telemetry
 
@@ -69,9 +70,15 @@ def purse_of(
 async def budget_samples(purse: Purse | None) -> list[Sample]:
     """Return what is left of each budget, as a share; of those with one for each, of the one with the least.
 
-    Names alone are labels: users and keys are too many. Raises `StoreError`.
+    Names alone are labels: users and keys are too many.
     """
+    if purse is None:
+        return []
     least: dict[str, float] = {}
-    for state in [] if purse is None else await purse.states():
-        least[state.budget] = min(least.get(state.budget, 1.0), state.left_share)
-    return [Sample("negawatt_budget_remaining_ratio", (("budget", name),), share) for name, share in least.items()]
+    try:
+        for state in await purse.states():
+            least[state.budget] = min(least.get(state.budget, 1.0), state.left_share)
+    except StoreError:
+        return [Sample("negawatt_up", (("part", "budgets"),), 0.0)]
+    shares = [Sample("negawatt_budget_remaining_ratio", (("budget", name),), share) for name, share in least.items()]
+    return [*shares, Sample("negawatt_up", (("part", "budgets"),), 1.0)]

@@ -7,12 +7,10 @@ Under one prefix:
     r:ID      a reservation: its lines and amounts, one after the other; ``void``: it was given up before it came
     open      all reservations that are neither settled nor lapsed, by the moment at which they lapse
 
-The first arguments of each script are the prefix and the time in milliseconds: no other clock decides. Amounts are
+The first arguments of each script are the prefix and the time in milliseconds: no other clock decides. Redis' own
+expiry, a day after the period, only carries away what nobody asks for any more. Amounts are
 compared by the sign of an integer that HINCRBY has made, never as Lua's numbers, which are exact only up to 2^53.
 """
-
-GRACE_MS = 86_400_000  # an attempt may outlast its period
-MOST_LAPSED = 20  # reservations that one call looks at
 
 _LAPSE = """
 local p, now = ARGV[1], tonumber(ARGV[2])
@@ -46,7 +44,7 @@ for i = 5, #ARGV, 5 do
   local line = p .. 'l:' .. ARGV[i]
   local over = redis.call('HINCRBY', line, 'held', ARGV[i + 3])
   redis.call('HINCRBY', line, 'held', ARGV[i + 4])
-  redis.call('PEXPIREAT', line, tonumber(ARGV[i + 1]) + 86400000)
+  redis.call('PEXPIRE', line, math.max(0, tonumber(ARGV[i + 1]) - now) + 86400000)
   if over > 0 then
     return {'short', (i - 5) / 5, redis.call('HGET', line, 'spent') or '0', redis.call('HGET', line, 'held')}
   end
@@ -62,7 +60,7 @@ for i = 5, #ARGV, 5 do
   if ends > latest then latest = ends end
 end
 redis.call('HSET', p .. 'r:' .. id, 'claims', cmsgpack.pack(claims))
-redis.call('PEXPIREAT', p .. 'r:' .. id, math.max(latest, lapses) + 86400000)
+redis.call('PEXPIRE', p .. 'r:' .. id, math.max(0, math.max(latest, lapses) - now) + 86400000)
 redis.call('ZADD', p .. 'open', lapses, id)
 return held
 """
