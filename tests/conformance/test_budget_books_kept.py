@@ -10,11 +10,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from backends import ManualClock
-from redis_server import RedisServer
 from test_budget_books import DAY, START, line, state, wants
 
 from negawatt.budgets import Charge, Line, redis_scripts
@@ -22,6 +21,9 @@ from negawatt.budgets.redis import RedisBooks
 from negawatt.budgets.sqlite import SqliteBooks, read_lines
 from negawatt.errors import ConfigError, InputError, StoreError
 from negawatt.registry import BUDGETS, open_backend
+
+if TYPE_CHECKING:
+    from redis_server import RedisServer
 
 pytest_plugins = ["redis_server"]
 LEASE_S = 60.0

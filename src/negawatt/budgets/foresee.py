@@ -1,8 +1,9 @@
 """The most that an attempt is likely to cost, before it is made.
 
-Input: so many tokens as its kind of call had at most for each byte; of a kind that is not known yet one token a byte,
-which text never exceeds. Output: the limit that the request has; without one, the most that its kind has used; of an
-unknown kind what the configuration says. Input counts as written to the provider's cache where that costs more.
+Input: a quarter more than the tokens that its kind of call had at most for each byte; of a kind that is not known yet
+one token a byte, which text never exceeds. Output: the limit that the request has; without one, twice the most that its
+kind has used, for the lengths of answers have long tails; of an unknown kind what the configuration says. Input counts
+as written to the provider's cache where that costs more.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ class Kind:
 
     @property
     def ratio(self) -> int:
-        """Input tokens for each byte of the request, in parts of `_RATIO`."""
-        return max(self._before[0], self._now[0])
+        """Input tokens for each byte of the request, in parts of `_RATIO`: what was seen, and a quarter more."""
+        most = max(self._before[0], self._now[0])
+        return most + -(-most // 4)
 
     @property
     def output(self) -> int:
-        return max(self._before[1], self._now[1])
+        """Output tokens of an answer: twice what was seen."""
+        return 2 * max(self._before[1], self._now[1])
 
 
 class Foresight:

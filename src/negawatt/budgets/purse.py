@@ -88,9 +88,8 @@ class Purse:
         paying = self._rules.of(facts_of(call)) if call.wire.billed else _FREE
         if not paying:
             return None
-        foreseen = self._foresight.of(call)
         try:
-            reservation = await self._reserved(call, paying, foreseen)
+            reservation = await self._reserved(call, paying)
             self._down = False
         except StoreError as error:
             self._unasked(error)
@@ -98,9 +97,9 @@ class Purse:
         self._show(call, paying, reservation)
         return partial(self._settle, call, paying, reservation)
 
-    async def _reserved(self, call: Call, paying: Paying, foreseen: Foreseen) -> Reservation:
+    async def _reserved(self, call: Call, paying: Paying) -> Reservation:
         """Return what was reserved, at once or in the end. Raises `BudgetExceeded` and `StoreError`."""
-        reservation = self._reservation(call, paying, foreseen)
+        reservation = self._reservation(call, paying, self._foresight.of(call))
         short: Short | None = None
         place = self._queued(paying)
         if place is None:
@@ -115,7 +114,7 @@ class Purse:
         began = self._clock.monotonic()
         try:
             async with self._waiting.turn(whose) as turn:
-                return await self._in_turn(call, paying, foreseen, turn, place)
+                return await self._in_turn(call, paying, turn, place)
         finally:
             if not call.shadow:
                 call.trail.waited_s += self._clock.monotonic() - began
@@ -127,12 +126,11 @@ class Purse:
         waiting = (i for i, (rule, value) in enumerate(paying) if self._waiting.count((rule.key, value)))
         return next(waiting, None)
 
-    async def _in_turn(
-        self, call: Call, paying: Paying, foreseen: Foreseen, turn: Turn, place: int
-    ) -> Reservation:  # fmt: skip
+    async def _in_turn(self, call: Call, paying: Paying, turn: Turn, place: int) -> Reservation:
         """Return what was reserved when it was this call's turn. Raises `BudgetExceeded` where waiting cannot help."""
         while True:
-            reservation = self._reservation(call, paying, foreseen)  # anew: its period may have ended meanwhile
+            # Anew: the period may have ended meanwhile, and more is known of calls of its kind.
+            reservation = self._reservation(call, paying, self._foresight.of(call))
             left_s = math.inf if call.deadline is None else call.deadline.left_s - _SPARE_S
             wait_s = left_s
             if turn.first:

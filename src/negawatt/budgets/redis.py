@@ -1,8 +1,8 @@
 """The books in Redis or Valkey: shared by replicas, exact among them.
 
-Every reservation is one script on the server, and is recorded there with the moment at which it lapses: what a replica
-that died had reserved counts as spent from then on, until its period ends. What was spent is told in batches, behind
-the path; until it has arrived the reservation stands in its place.
+Reservations are made by a script on the server, those that come at once together, and are recorded there with the
+moment at which they lapse: what a replica that died had reserved counts as spent from then on, until its period ends.
+What was spent is told in batches, behind the path; until it has arrived the reservation stands in its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from negawatt.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-_BATCH = 50  # reservations that are settled by one script
+_BATCH = 50  # reservations that one script makes, or settles: a millisecond or two
 _PAGE = 500
 _AGAIN_S = 0.5
 _LAST_S = 5.0  # for what is not settled yet when the gateway closes
@@ -47,32 +47,67 @@ class RedisBooks:
         self._lease_s = lease_s
         self._seen: dict[LineId, int] = {}
         self._open: set[str] = set()
+        self._asked: list[tuple[Reservation, asyncio.Future[Short | None]]] = []
+        self._asker: asyncio.Task[None] | None = None
         self._waiting: list[tuple[Any, ...]] = []
         self._teller: asyncio.Task[None] | None = None
-        self._closing = False
 
     async def reserve(self, reservation: Reservation) -> Short | None:
-        arguments: list[Any] = [reservation.id, int((self._clock.time() + self._lease_s) * 1000)]
-        for line, until, limit, amount in reservation.claims:
-            over = (amount or 1) - limit
-            arguments += (orjson.dumps(line), until * 1000, amount, over, -over)
-        self._open.add(reservation.id)
+        answer: asyncio.Future[Short | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((reservation, answer))
+        if self._asker is None:
+            self._asker = asyncio.ensure_future(self._ask())
         try:
-            kind, *found = await self._server.run(redis_scripts.RESERVE, *arguments)
-        except (StoreError, asyncio.CancelledError):
-            # Whether it was reserved is not known: it is given back, and if it comes later, it is not reserved.
-            self.settle(reservation, [Charge(0)] * len(reservation.claims))
+            return await answer
+        except asyncio.CancelledError:
+            # It may have been answered a moment before.
+            if not answer.cancelled() and answer.exception() is None and answer.result() is None:
+                self._give_back(reservation)
             raise
+
+    async def _ask(self) -> None:
+        """Have reserved what was asked for: all that came while the script before was under way, in one."""
+        while self._asked:
+            batch = self._asked[:_BATCH]
+            del self._asked[:_BATCH]
+            try:
+                arguments: list[Any] = [int((self._clock.time() + self._lease_s) * 1000)]
+                for reservation, _ in batch:
+                    arguments += _said(reservation)
+                found = await self._server.run(redis_scripts.RESERVE, *arguments)
+            except StoreError as error:
+                for reservation, answer in batch:
+                    # Whether it was reserved is not known: it is given back, and if it comes later, it is void.
+                    self._give_back(reservation)
+                    if not answer.done():
+                        answer.set_exception(StoreError(error.message))
+                continue
+            for (reservation, answer), told in zip(batch, found, strict=True):
+                self._answer(reservation, answer, told)
+        self._asker = None
+
+    def _answer(self, reservation: Reservation, answer: asyncio.Future[Short | None], told: list[Any]) -> None:
+        kind, *numbers = told
         if kind == b"held":
-            for claim, held in zip(reservation.claims, found, strict=True):
+            for claim, held in zip(reservation.claims, numbers, strict=True):
                 self._see(claim.line, int(held))
-            return None
-        self._open.discard(reservation.id)
-        if kind == b"void":
-            raise StoreError(f"the reservation {reservation.id} was made before")
-        place, spent, held = map(int, found)
-        self._see(reservation.claims[place].line, held)
-        return Short(place, spent, held)
+            if answer.done():  # its caller is gone
+                self._give_back(reservation)
+            else:
+                self._open.add(reservation.id)
+                answer.set_result(None)
+        elif answer.done():
+            return
+        elif kind == b"short":
+            place, spent, held = map(int, numbers)
+            self._see(reservation.claims[place].line, held)
+            answer.set_result(Short(place, spent, held))
+        else:
+            answer.set_exception(StoreError(f"the reservation {reservation.id} was made before"))
+
+    def _give_back(self, reservation: Reservation) -> None:
+        self._open.add(reservation.id)
+        self.settle(reservation, [Charge(0)] * len(reservation.claims))
 
     def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
         if reservation.id not in self._open:
@@ -106,7 +141,8 @@ class RedisBooks:
                 return found
 
     async def close(self) -> None:
-        self._closing = True
+        if self._asker is not None:
+            await asyncio.wait({self._asker}, timeout=_LAST_S)
         if self._teller is not None:
             await asyncio.wait({self._teller}, timeout=_LAST_S)
             if not self._teller.done():
@@ -135,3 +171,11 @@ class RedisBooks:
                 continue
             del self._waiting[: len(batch)]
         self._teller = None
+
+
+def _said(reservation: Reservation) -> list[Any]:
+    said: list[Any] = [reservation.id, len(reservation.claims)]
+    for line, until, limit, amount in reservation.claims:
+        over = (amount or 1) - limit
+        said += (orjson.dumps(line), until * 1000, amount, over, -over)
+    return said

@@ -32,37 +32,49 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', p .. 'open', '-inf', now, 'LIMIT
 end
 """
 
-# ARGV: prefix, now, id, lapses, then of each claim: line, ends (ms), amount, amount - limit, limit - amount.
-# Where the amount is 0, 1 stands in its place in the last two. Returns what each line holds, or the place of the claim
-# that does not fit, from 1, with what its line has spent and holds, as negative place first.
+# ARGV: prefix, now, lapses, then of each reservation: id, how many claims, and of each claim: line, ends (ms), amount,
+# amount - limit, limit - amount. Where the amount is 0, 1 stands in its place in the last two.
+# Returns of each reservation: held, and what each line holds then; or short, the place of the claim that does not fit,
+# and what its line has spent and holds; or void.
 RESERVE = (
     _LAPSE
     + """
-local id, lapses = ARGV[3], tonumber(ARGV[4])
-if redis.call('EXISTS', p .. 'r:' .. id) == 1 then return {'void'} end
-for i = 5, #ARGV, 5 do
-  local line = p .. 'l:' .. ARGV[i]
-  local over = redis.call('HINCRBY', line, 'held', ARGV[i + 3])
-  redis.call('HINCRBY', line, 'held', ARGV[i + 4])
-  redis.call('PEXPIRE', line, math.max(0, tonumber(ARGV[i + 1]) - now) + 86400000)
-  if over > 0 then
-    return {'short', (i - 5) / 5, redis.call('HGET', line, 'spent') or '0', redis.call('HGET', line, 'held')}
+local lapses = tonumber(ARGV[3])
+
+local function reserve(id, first, last)
+  if redis.call('EXISTS', p .. 'r:' .. id) == 1 then return {'void'} end
+  for i = first, last, 5 do
+    local line = p .. 'l:' .. ARGV[i]
+    local over = redis.call('HINCRBY', line, 'held', ARGV[i + 3])
+    redis.call('HINCRBY', line, 'held', ARGV[i + 4])
+    redis.call('PEXPIRE', line, math.max(0, tonumber(ARGV[i + 1]) - now) + 86400000)
+    if over > 0 then
+      return {'short', (i - first) / 5, redis.call('HGET', line, 'spent') or '0', redis.call('HGET', line, 'held')}
+    end
   end
+  local claims, held, latest = {}, {'held'}, lapses
+  for i = first, last, 5 do
+    local line, ends = p .. 'l:' .. ARGV[i], tonumber(ARGV[i + 1])
+    redis.call('HINCRBY', line, 'held', ARGV[i + 2])
+    redis.call('HSET', line, 'ends', ARGV[i + 1])
+    redis.call('ZADD', p .. 'lines', ends, ARGV[i])
+    held[#held + 1] = redis.call('HGET', line, 'held')
+    claims[#claims + 1] = {ARGV[i], ARGV[i + 2]}
+    latest = math.max(latest, ends)
+  end
+  redis.call('HSET', p .. 'r:' .. id, 'claims', cmsgpack.pack(claims))
+  redis.call('PEXPIRE', p .. 'r:' .. id, math.max(0, latest - now) + 86400000)
+  redis.call('ZADD', p .. 'open', lapses, id)
+  return held
 end
-local claims, held, latest = {}, {'held'}, 0
-for i = 5, #ARGV, 5 do
-  local line, ends = p .. 'l:' .. ARGV[i], tonumber(ARGV[i + 1])
-  redis.call('HINCRBY', line, 'held', ARGV[i + 2])
-  redis.call('HSET', line, 'ends', ARGV[i + 1])
-  redis.call('ZADD', p .. 'lines', ends, ARGV[i])
-  held[#held + 1] = redis.call('HGET', line, 'held')
-  claims[#claims + 1] = {ARGV[i], ARGV[i + 2]}
-  if ends > latest then latest = ends end
+
+local found, i = {}, 4
+while i <= #ARGV do
+  local last = i + 1 + 5 * tonumber(ARGV[i + 1])
+  found[#found + 1] = reserve(ARGV[i], i + 2, last)
+  i = last + 1
 end
-redis.call('HSET', p .. 'r:' .. id, 'claims', cmsgpack.pack(claims))
-redis.call('PEXPIRE', p .. 'r:' .. id, math.max(0, math.max(latest, lapses) - now) + 86400000)
-redis.call('ZADD', p .. 'open', lapses, id)
-return held
+return found
 """
 )
 
