@@ -20,6 +20,7 @@ from negawatt.commands.prompts import prompts
 from negawatt.commands.proof import demo, replay, report
 from negawatt.commands.route import route
 from negawatt.commands.serve import init, serve
+from negawatt.commands.tasks import feedback, tasks
 from negawatt.commands.tokens import tokens
 from negawatt.commands.watch import alerts, slo
 from negawatt.errors import NegawattError
@@ -31,6 +32,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt serve                        then change one line: base_url="http://127.0.0.1:4100/v1"
   negawatt keys create                  a key for a caller, or for an administrator
   negawatt report                       what was saved since
+  negawatt tasks summary                what one successful task costs
   negawatt demo                         a replay of the sample workload: what each lever saves
   negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
   negawatt eval SUITE                   which is the smallest model that is good enough
@@ -46,24 +48,11 @@ def cli() -> None:
     pass
 
 
-for _command in (
-    init,
-    serve,
-    demo,
-    replay,
-    report,
-    evaluate,
-    check,
-    route,
-    prompts,
-    cache,
-    budgets,
-    ledger,
-    tokens,
-    keys,
-    slo,
-    alerts,
-):
+_COMMANDS = (
+    init, serve, demo, replay, report, evaluate, check, route, prompts, cache, budgets, tasks, feedback, keys, slo,
+    alerts, ledger, tokens,
+)  # fmt: skip
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

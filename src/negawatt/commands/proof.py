@@ -135,12 +135,14 @@ def report(  # noqa: PLR0913
     from negawatt import __version__
     from negawatt.books import open_accounts
     from negawatt.commands.recall import learned_or_why_not
+    from negawatt.commands.tasks import caught_up
     from negawatt.ledger.sqlite import read_rows
     from negawatt.proof.summary import LedgerView, ledger_series, summarise_ledger
 
     config = load(config_path)
     path = ledger_file(ledger_path, config)
-    rows = list(read_rows(path, moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")))
+    begin, end = moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")
+    rows = list(read_rows(path, begin, end))
     carbon = open_accounts(config).carbon
     learned, learned_note = learned_or_why_not(config)
     view = LedgerView(
@@ -152,8 +154,18 @@ def report(  # noqa: PLR0913
         kinds={provider.name: provider.kind or provider.name for provider in config.providers},
         learned=learned,
         learned_note=learned_note,
+        tasks=_tasks(caught_up(config_path, ledger_path), begin, end),
     )
     _deliver(summarise_ledger(rows, view), ledger_series(rows), html, out, as_json)
+
+
+def _tasks(path: Path, begin: float, end: float) -> dict[str, Any]:
+    import msgspec
+
+    from negawatt.success.figures import figures
+
+    total, classes = (msgspec.to_builtins(figures(path, begin, end, by)) for by in ("all", "class"))
+    return {"all": total[0] if total else None, "classes": classes}
 
 
 def _deliver(summary: Any, series: Series, html: Path | None, out: Path | None, as_json: bool) -> None:

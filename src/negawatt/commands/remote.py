@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from negawatt.errors import InputError
@@ -13,46 +13,55 @@ _TIMEOUT_S = 30.0
 
 def stats(url: str, key_env: str | None) -> dict[str, Any]:
     """Return what is in the caches of the gateway at *url*. Raises `InputError`, which says what is wrong."""
-    return _asked("GET", url, [], key_env)
+    return _asked("GET", url, "/v1/cache", key_env)
 
 
 def delete_tagged(url: str, key_env: str | None, tags: Sequence[str], *, dry_run: bool) -> dict[str, Any]:
     """Delete, there, what has all of *tags* and is of the key's own tenant. Raises `InputError`."""
+    from urllib.parse import urlencode
+
     query = [("tag", tag) for tag in tags]
-    return _asked("DELETE", url, [*query, ("dry_run", "1")] if dry_run else query, key_env)
+    path = f"/v1/cache?{urlencode([*query, ('dry_run', '1')] if dry_run else query)}"
+    return _asked("DELETE", url, path, key_env)
 
 
 def asked(url: str, path: str, key_env: str | None) -> dict[str, Any]:
     """Return what the gateway at *url* answers to ``GET`` *path*. Raises `InputError`, which says what is wrong."""
-    return _asked("GET", url, [], key_env, path)
+    return _asked("GET", url, path, key_env)
 
 
 def budgets(url: str, key_env: str | None) -> list[dict[str, Any]]:
     """Return how the budgets of the gateway at *url* stand. Raises `InputError`, which says what is wrong."""
-    found = _asked("GET", url, [], key_env, "/admin/budgets").get("budgets")
+    found = _asked("GET", url, "/admin/budgets", key_env).get("budgets")
     if not isinstance(found, list):
         raise InputError(f"{url}: this is no gateway with budgets")
     return found
 
 
+def feedback(url: str, key_env: str | None, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the gateway at *url* what is *said* of a call or task. Raises `InputError`, which says what is wrong."""
+    return _asked("POST", url, "/v1/feedback", key_env, said)
+
+
 def _asked(
-    method: str, url: str, query: list[tuple[str, str]], key_env: str | None, path: str = "/v1/cache"
+    method: str, url: str, path: str, key_env: str | None, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     import urllib.error
     import urllib.request
-    from urllib.parse import urlencode, urlsplit
+    from urllib.parse import urlsplit
 
     import orjson
 
     if urlsplit(url).scheme not in ("http", "https"):
         raise InputError(f"--url: {url!r} is not an address such as http://127.0.0.1:4100")
-    headers = {}
+    headers = {} if body is None else {"content-type": "application/json"}
     if key_env is not None:
         if not os.environ.get(key_env):
             raise InputError(f"--key-env: the variable {key_env} is not set")
         headers["authorization"] = f"Bearer {os.environ[key_env]}"
-    address = f"{url.rstrip('/').removesuffix('/v1')}{path}{'?' if query else ''}{urlencode(query)}"
-    request = urllib.request.Request(address, headers=headers, method=method)
+    address = f"{url.rstrip('/').removesuffix('/v1')}{path}"
+    data = None if body is None else orjson.dumps(body)
+    request = urllib.request.Request(address, data, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             found: Any = orjson.loads(answer.read())

@@ -39,9 +39,10 @@ CREATE TABLE IF NOT EXISTS content (
 """
 REST += ALERTS + sql_success.TABLES
 
-SELECT = f"SELECT {', '.join(FIELDS)} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
+NAMES = ", ".join(FIELDS)
+SELECT = f"SELECT {NAMES} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"
 ANSWERED = f"""
-SELECT {", ".join(FIELDS)} FROM outcome WHERE response_id = ? AND protocol IN ('responses', 'messages')
+SELECT {NAMES} FROM outcome WHERE response_id = ? AND protocol IN ('responses', 'messages')
 ORDER BY received_at DESC LIMIT 1
 """
 CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"

@@ -95,7 +95,7 @@ class SqliteLedger:
         connection = open_reading(self.path)
         try:
             row = connection.execute(sql.ANSWERED, (response_id,)).fetchone()
-            return None if row is None else _outcome(row)
+            return None if row is None else outcome_of(row)
         finally:
             connection.close()
 
@@ -235,7 +235,7 @@ def read_rows(path: Path, since: float = 0.0, until: float = float("inf")) -> It
     connection = open_reading(path)
     try:
         for row in connection.execute(sql.SELECT, (since, until)):
-            yield _outcome(row)
+            yield outcome_of(row)
     finally:
         connection.close()
 
@@ -263,7 +263,8 @@ def update_rows(path: Path, outcomes: Sequence[Outcome]) -> None:
         connection.close()
 
 
-def _outcome(row: tuple[Any, ...]) -> Outcome:
+def outcome_of(row: tuple[Any, ...]) -> Outcome:
+    """Return the row that `sql.NAMES` names."""
     values = dict(zip(FIELDS, row, strict=True))
     for name in ("stream", "holdout"):
         values[name] = None if values[name] is None else bool(values[name])

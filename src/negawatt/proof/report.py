@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from negawatt.proof import cache_page, formats, page
+from negawatt.proof import cache_page, formats, page, task_page
 from negawatt.proof.summary import Series
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def terminal_report(summary: Figures) -> RenderableType:
     if summary.get("shadow_levers"):
         parts += [Text("In shadow, would have saved:", style="bold"), _levers(summary["shadow_levers"])]
     parts += _caches(summary)
+    parts += _tasks(summary)
     if summary.get("holdout") is not None:
         parts.append(Text(holdout_line(summary["holdout"]) + "\n"))
     return Group(*parts, *_trust(summary))
@@ -63,6 +64,8 @@ def html_report(summary: Figures, series: Series) -> str:
     pictures = (page.waterfall(summary), page.latency(summary, series), page.spending(summary, series))
     head, rows = page.arms_table(summary)
     tables = {"caches": cache_page.caches_table(summary), "learned": cache_page.learned_table(summary)}
+    tasks = summary.get("tasks") or {"all": None, "classes": []}
+    tables["tasks"] = task_page.tasks_table(task_page.groups(tasks))
     return template.render(
         s=summary,
         calls=_calls(summary["requests"]),
@@ -74,7 +77,11 @@ def html_report(summary: Figures, series: Series) -> str:
         levers={name: page.lever_rows(name, lever) for name, lever in summary["levers"].items()},
         shadow={name: page.lever_rows(name, lever) for name, lever in (summary.get("shadow_levers") or {}).items()},
         tables=tables,
-        notes={"caches": cache_page.caches_note(summary), "learned": cache_page.learned_note(summary)},
+        notes={
+            "caches": cache_page.caches_note(summary),
+            "learned": cache_page.learned_note(summary),
+            "tasks": task_page.tasks_note(tasks["all"]),
+        },
         holdout=None if summary.get("holdout") is None else holdout_line(summary["holdout"]),
         endings=_endings(summary),
         workload=[(str(name), _said(value)) for name, value in summary.get("workload", {}).items()],
@@ -163,17 +170,27 @@ def _caches(summary: Figures) -> list[RenderableType]:
 
     parts: list[RenderableType] = []
     if cache_page.used_caches(summary):
-        parts += [Text("Caches", style="bold"), _cells(cache_page.caches_table(summary))]
+        parts += [Text("Caches", style="bold"), cells_table(cache_page.caches_table(summary))]
         parts.append(Text(cache_page.caches_note(summary) + "\n"))
     if cache_page.learned_note(summary):
         parts.append(Text("How often the semantic cache was wrong", style="bold"))
-        parts += [_cells(cache_page.learned_table(summary))] if summary["learned"] else []
+        parts += [cells_table(cache_page.learned_table(summary))] if summary["learned"] else []
         parts.append(Text(cache_page.learned_note(summary) + "\n"))
     return parts
 
 
-def _cells(table: cache_page.Cells) -> Table:
-    """Return a table of the page: a figure and, under it, the lesser ones."""
+def _tasks(summary: Figures) -> list[RenderableType]:
+    from rich.text import Text
+
+    tasks = summary.get("tasks")
+    if not tasks or tasks["all"] is None:
+        return []
+    table = task_page.tasks_table(task_page.groups(tasks))
+    return [Text("Tasks", style="bold"), cells_table(table), Text(task_page.tasks_note(tasks["all"]) + "\n")]
+
+
+def cells_table(table: cache_page.Cells) -> Table:
+    """Return a table of the page, for a `rich.console.Console` to print: a figure and, under it, the lesser ones."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -84,11 +84,13 @@ class LedgerView(About, frozen=True, kw_only=True):
 
     *learned*: what the semantic cache has learned, a row for each class and tier (`negawatt.recall.state`); None where
     it cannot be read, and *learned_note* says why.
+    *tasks*: the figures of all tasks, and of each class (`negawatt.success.figures`); None where nobody rolled them up.
     """
 
     kinds: Mapping[str, str] = {}
     learned: Sequence[Mapping[str, Any]] | None = None
     learned_note: str = ""
+    tasks: Mapping[str, Any] | None = None
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +172,7 @@ def summarise_ledger(outcomes: Sequence[Outcome], view: LedgerView) -> dict[str,
         "caches": cache_figures(decided, boot),
         "learned": view.learned,
         "learned_note": view.learned_note,
+        "tasks": view.tasks,
         "holdout": _holdout(rows, actual, baseline, boot),
         "period": {"from": _iso(rows[0].received_at), "to": _iso(rows[-1].received_at)} if rows else None,
         **_about(view, boot),
