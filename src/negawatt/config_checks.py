@@ -8,6 +8,7 @@ from typing import NoReturn
 from negawatt.config import LEVER_NAMES, Config
 from negawatt.config_budget_checks import check_budgets
 from negawatt.config_routes import Policy, Quality
+from negawatt.config_success import problem
 from negawatt.config_watch_checks import check_alerts
 from negawatt.errors import ConfigError
 
@@ -51,6 +52,10 @@ class Problems:
                 what = f"no policy is named {request_class.policy!r}"
                 self._refuse(f"classes.{name}.policy", what, set(config.policies))
             self._quality(f"classes.{name}.quality", request_class.quality)
+            structure = request_class.levers.get("structure", config.levers.structure.mode)
+            wrong = problem(request_class.success, structure)
+            if wrong is not None:
+                self._refuse(f"classes.{name}.{wrong[0]}", wrong[1])
             for lever in request_class.levers:
                 if lever not in LEVER_NAMES:
                     self._refuse(f"classes.{name}.levers.{lever}", "there is no such lever", set(LEVER_NAMES))

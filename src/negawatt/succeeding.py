@@ -31,7 +31,7 @@ class Succeeding:
     def __init__(self, config: Config, ledger: Ledger, meter: Meter, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._keeper = Keeper(rules_of(config.classes), now=clock.time)
+        self._keeper = Keeper(rules_of(config), now=clock.time)
         # Whether the same was asked again is seen by the request's digest: there it has to be in every row.
         meter.fingerprinted = frozenset(
             name for name, policy in config.classes.items() if policy.success and policy.success.no_retry_within_s

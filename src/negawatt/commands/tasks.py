@@ -139,7 +139,7 @@ def caught_up(config_path: Path | None, ledger_path: Path | None) -> Path:
     if not path.exists():
         raise InputError(f"{path}: there is no ledger here")
     own = ledger_path is None and (config_path is not None or Path("negawatt.toml").exists())
-    catch_up(path, rules_of(config.classes) if own else None)
+    catch_up(path, rules_of(config) if own else None)
     return path
 
 

@@ -197,6 +197,14 @@ def opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def in_memory(outcomes: Sequence[Outcome]) -> sqlite3.Connection:
+    """Return a ledger of *outcomes* that has no file."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _bring_up_to_date(connection)
+    _insert(connection.cursor(), [msgspec.structs.astuple(outcome) for outcome in outcomes], sql.insert)
+    return connection
+
+
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     """Make the tables, or add the columns that an older version did not have; rows stay as they are."""
     connection.execute("BEGIN IMMEDIATE")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from negawatt.ledger import sqlite
+from negawatt.ledger.feedback import Feedback
+from negawatt.ledger.outcome import Outcome
 from negawatt.ledger.sqlite import opened
+from negawatt.ledger.words import kept
 from negawatt.success import sql
 from negawatt.success.rules import Rule
 
@@ -75,6 +79,16 @@ def catch_up(path: Path, rules: Sequence[Rule] | None = None, *, now: Callable[[
     """Take in all that the ledger at *path* has, by the rules that are there or by *rules*. Raises `InputError`."""
     with closing(opened(path)) as connection:
         keep_up(connection, Keeper(rules, now=now))
+
+
+def in_memory(
+    outcomes: Sequence[Outcome], words: Iterable[Feedback], rules: Sequence[Rule] = (), *, now: float | None = None
+) -> sqlite3.Connection:
+    """Return a ledger without a file that has *outcomes* and *words*, rolled up: for what a `MemoryLedger` holds."""
+    connection = sqlite.in_memory(outcomes)
+    kept(connection, words)
+    keep_up(connection, Keeper(rules, now=time.time if now is None else lambda: now))
+    return connection
 
 
 def keep_up(connection: sqlite3.Connection, keeper: Keeper) -> None:

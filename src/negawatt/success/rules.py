@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from negawatt.config import RequestClass
+from negawatt.config import Config
 
 
 class Rule(NamedTuple):
@@ -19,11 +18,13 @@ class Rule(NamedTuple):
     least_score: float | None
 
 
-def rules_of(classes: Mapping[str, RequestClass]) -> tuple[Rule, ...]:
-    """Return the rules of those *classes* that declare any."""
+def rules_of(config: Config) -> tuple[Rule, ...]:
+    """Return the rules of those classes that declare any."""
+    usual = config.levers.structure.mode
     return tuple(
-        Rule(name, found.answered, found.schema_valid, policy.schema is not None, found.no_retry_within_s,
+        Rule(name, found.answered, found.schema_valid,
+             policy.schema is not None and policy.levers.get("structure", usual) == "on", found.no_retry_within_s,
              found.least_score)
-        for name, policy in sorted(classes.items())
+        for name, policy in sorted(config.classes.items())
         if (found := policy.success) is not None
     )  # fmt: skip
