@@ -1,7 +1,7 @@
 """How often the intervals of a report hold the truth, on synthetic calls whose truth is known. Nominal: 95 %.
 
-Run ``python benchmarks/interval_coverage.py [--json]``; four minutes on one core. The figures stand in docs/report.md, those of the
-cost of a success in docs/success.md: they come from whole ledgers, rolled up as a gateway does it.
+Run ``python benchmarks/interval_coverage.py [--json]``; four minutes on one core. The figures stand in docs/report.md,
+those of the cost of a success in docs/success.md: they come from whole ledgers, rolled up as a gateway does it.
 """
 
 import argparse

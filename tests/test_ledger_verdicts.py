@@ -13,6 +13,7 @@ from worlds import ONLY, chat, virtual, world
 from negawatt.cli import cli
 from negawatt.config import parse_config
 from negawatt.errors import ConfigError, InputError
+from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.sqlite import SqliteLedger
 from negawatt.proof.ledger_verdicts import verdicts_in
 
@@ -54,6 +55,22 @@ async def test_each_call_that_was_judged_is_a_row(tmp_path: Path):
     assert found.names == (SMALL, LARGE)
     assert found.texts == ["is it?", "it is"]
     assert found.outcomes.tolist() == [[1, 1], [0, 1]]
+
+
+@virtual
+async def test_what_somebody_said_of_an_accepted_answer_counts_before_its_verifiers(tmp_path: Path):
+    """The newest word; of an escalated call it is about the reference's answer, and says nothing of the small one."""
+    path = tmp_path / "ledger.sqlite"
+    await asked(path, [("open", "is it?"), ("open", "it is"), ("open", "was it?")])
+    ledger = SqliteLedger(path)
+    first, second, third = (row.id for row in ledger.rows())
+    for call, success in ((first, True), (first, False), (second, True), (third, True)):
+        ledger.record(Feedback(at=0.0, tenant="default", kind="call", about=call, success=success)).result(10)
+    ledger.record(Feedback(at=0.0, tenant="other", kind="call", about=third, success=False)).result(10)
+    ledger.close()
+    found = verdicts_in(path, configured(path), "checked")
+    assert found.outcomes.tolist() == [[0, 1], [0, 1], [1, 1]]
+    assert found.source.endswith("verdicts of checked and feedback on 2")
 
 
 @virtual

@@ -97,6 +97,14 @@ NEWEST = f"""
 SELECT {WORDS} FROM feedback WHERE tenant = ? AND permissions = ? AND kind = ? AND about = ? ORDER BY seq DESC LIMIT 1
 """
 HISTORY = f"SELECT {WORDS} FROM feedback WHERE tenant = ? AND about = ? ORDER BY seq"
+# Who may speak of a row: whoever has the same permissions; those that a caller added to its key's need not be named.
+MAY = "substr({row}, 1, length(f.permissions) + 1) IN (f.permissions, f.permissions || '+')"
+SAID_OF_CALLS = f"""
+SELECT o.id, f.success FROM feedback f CROSS JOIN outcome o ON o.id = f.about
+WHERE f.kind = 'call' AND f.success IS NOT NULL AND coalesce(o.tenant, 'default') = f.tenant
+    AND {MAY.format(row="coalesce(o.permissions, '')")}
+ORDER BY f.seq
+"""
 # A task that has no rows yet is none; its words wait for it, where they are found when the rows come.
 TOUCH_TASK = "INSERT OR IGNORE INTO task_touched VALUES (?, ?)"
 _TASK_OF = "coalesce(task_id, aside_for, id)"

@@ -3,7 +3,8 @@
 A cascade leaves its verdict on each small answer in the books. Where the request was kept as well, and its class
 consents, that is a row to learn from: the small model was accepted or not, and the reference counts as right. These
 are the verifiers' words, not the truth: a router learned from them asks the small model what its verifiers would
-accept, and so spares the calls that would have been thrown away.
+accept, and so spares the calls that would have been thrown away. Where somebody has said whether an accepted answer
+was a success (`negawatt.success`), that counts in their place: they have seen what it was good for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from negawatt.ledger.sqlite import read_content, read_rows
 from negawatt.proof.against import ranked_in
 from negawatt.proof.router_fit import Learnable
 from negawatt.routing.asked import asked_of
+from negawatt.success.listing import said_of_calls
 from negawatt.wire.wires import WIRES
 
 _SAYS = {"accepted": 1.0, "escalated": 0.0}
@@ -43,6 +45,8 @@ def verdicts_in(path: Path, config: Config, policy: str, since: float = 0.0) -> 
     outcomes: list[float] = []
     judged = withheld = 0
     small: set[str] = set()
+    said = said_of_calls(path)
+    heard = 0
     for row in read_rows(path, since):
         verdict = _verdict(row.decisions)
         if verdict is None:
@@ -54,7 +58,9 @@ def verdicts_in(path: Path, config: Config, policy: str, since: float = 0.0) -> 
             withheld += 1
             continue
         texts.append(ask)
-        outcomes.append(verdict[1])
+        spoken = said.get(row.id) if verdict[1] else None  # of another answer than the small one, elsewhere
+        heard += spoken is not None
+        outcomes.append(verdict[1] if spoken is None else float(spoken))
         small.add(verdict[0])
     if not texts:
         remedy = "ledger.keep_content keeps requests, and evaluate = true under [classes.NAME] lets them be used"
@@ -67,7 +73,7 @@ def verdicts_in(path: Path, config: Config, policy: str, since: float = 0.0) -> 
     names = (*small, reference)
     return Learnable(
         names=names, texts=texts, outcomes=np.column_stack([outcomes, np.ones(len(outcomes))]),
-        source=f"{path}, verdicts of {policy}",
+        source=f"{path}, verdicts of {policy}{f' and feedback on {heard}' if heard else ''}",
     )  # fmt: skip
 
 

@@ -72,6 +72,15 @@ def history(path: Path, task: str, tenant: str) -> tuple[Task | None, Sequence[O
         return None if row is None else _task(row), rows, words
 
 
+def said_of_calls(path: Path) -> dict[str, bool]:
+    """Return of each call of the ledger at *path* of which somebody said it whether it was a success.
+
+    Raises `InputError`.
+    """
+    with closing(open_reading(path)) as connection:
+        return {call_id: bool(success) for call_id, success in connection.execute(sql_success.SAID_OF_CALLS)}
+
+
 def _words(connection: sqlite3.Connection, tenant: str, about: Sequence[str]) -> list[Feedback]:
     found: list[Feedback] = []
     for name in about:

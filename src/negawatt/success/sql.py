@@ -8,7 +8,7 @@ interpreter's lock, and a busy process is slow to give it back.
 
 from __future__ import annotations
 
-from negawatt.ledger.sql_success import BLOCK_S, BUCKETS, GROUPINGS, MEASURES
+from negawatt.ledger.sql_success import BLOCK_S, BUCKETS, GROUPINGS, MAY, MEASURES
 
 TEMPORARY = (
     "CREATE TEMP TABLE IF NOT EXISTS touched (tenant TEXT, id TEXT, PRIMARY KEY (tenant, id)) WITHOUT ROWID",
@@ -74,8 +74,6 @@ PLACES = (
     WHERE o.task_id IS NULL AND o.aside_for IS NULL AND {_TENANT} = t.tenant""",
 )
 
-# Who may speak of a row: whoever has the same permissions; those that a caller added to its key's need not be named.
-_MAY = "substr({row}, 1, length(f.permissions) + 1) IN (f.permissions, f.permissions || '+')"
 _SUCCESS = "coalesce(f.success, f.score >= {least})"
 
 
@@ -85,7 +83,7 @@ def _said(what: str, known: str, about: str) -> str:
 
 
 _OF_CALL = "f.about = o.id AND f.tenant = p.tenant AND f.kind = 'call' AND "
-_OF_CALL += _MAY.format(row="coalesce(o.permissions, '')")
+_OF_CALL += MAY.format(row="coalesce(o.permissions, '')")
 _SCORED = _SUCCESS.format(least="r.least_score")
 
 
@@ -151,7 +149,7 @@ FROM (SELECT *, {_VERIFIED} AS verified, {_GUESS} AS guess FROM ({_KNOWN}))
 """
 
 _OF_TASK = f"""f.about = h.task AND f.tenant = h.tenant AND f.kind = 'task' AND EXISTS (
-    SELECT 1 FROM temp.heard e WHERE e.tenant = h.tenant AND e.task = h.task AND {_MAY.format(row="e.permissions")})"""
+    SELECT 1 FROM temp.heard e WHERE e.tenant = h.tenant AND e.task = h.task AND {MAY.format(row="e.permissions")})"""
 _TASK_SCORED = _SUCCESS.format(least="h.least_score")
 _WORD = _said(_TASK_SCORED, f"{_TASK_SCORED} IS NOT NULL", _OF_TASK)
 _USEFUL_WORD = _said("f.useful_tokens", "f.useful_tokens IS NOT NULL", _OF_TASK)
