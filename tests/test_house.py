@@ -26,6 +26,7 @@ ROOMS = {
     "ledger": {"economics"},
     "telemetry": {"ledger"},
     "success": {"ledger"},
+    "exports": {"economics", "ledger"},
     "translate": {"wire", "economics"},
     "providers": {"wire", "economics", "translate"},
     "layers": {"recall", "stores", "telemetry"},
@@ -65,6 +66,7 @@ ROOMS = {
     "watch": {"ledger", "shape"},
     "commands": {
         "access",
+        "exports",
         "wire",
         "economics",
         "ledger",

@@ -14,6 +14,7 @@ from negawatt.commands.budgets import budgets
 from negawatt.commands.cache import cache
 from negawatt.commands.check import check
 from negawatt.commands.evaluate import evaluate
+from negawatt.commands.export import export
 from negawatt.commands.keys import keys
 from negawatt.commands.ledger import ledger
 from negawatt.commands.prompts import prompts
@@ -33,6 +34,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt keys create                  a key for a caller, or for an administrator
   negawatt report                       what was saved since
   negawatt tasks summary                what one successful task costs
+  negawatt export --format focus-csv    what it cost, for other programs
   negawatt demo                         a replay of the sample workload: what each lever saves
   negawatt replay TRACE --provider ...  what each lever would save on recorded traffic
   negawatt eval SUITE                   which is the smallest model that is good enough
@@ -50,7 +52,7 @@ def cli() -> None:
 
 _COMMANDS = (
     init, serve, demo, replay, report, evaluate, check, route, prompts, cache, budgets, tasks, feedback, keys, slo,
-    alerts, ledger, tokens,
+    alerts, ledger, export, tokens,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -41,30 +38,17 @@ ledger.add_command(reconcile)
 def export(
     config_path: Path | None, ledger_path: Path | None, since: str | None, until: str | None, out: Path | None
 ) -> None:
-    """Write the rows as JSONL. With kept content it is both a trace and a recording for `negawatt replay`."""
-    import orjson
+    """Write the rows as JSONL, as `negawatt export --format jsonl` does.
 
-    from negawatt.ledger.export import export_lines
+    With kept content it is both a trace and a recording for `negawatt replay`.
+    """
+    from negawatt.exports.exporting import write_lines
+    from negawatt.exports.writing import output
 
     path = ledger_file(ledger_path, load(config_path))
-    count = 0
-    with _output(out) as file:
-        for line in export_lines(path, moment(since, 0.0, "--since"), moment(until, float("inf"), "--until")):
-            file.write(orjson.dumps(line) + b"\n")
-            count += 1
+    with output(out) as file:
+        count = write_lines(path, moment(since, 0.0, "--since"), moment(until, float("inf"), "--until"), file)
     click.echo(f"{count} calls exported", err=True)
-
-
-@contextmanager
-def _output(out: Path | None) -> Iterator[IO[bytes]]:
-    if out is None:
-        yield sys.stdout.buffer
-        return
-    try:
-        with out.open("wb") as file:
-            yield file
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from error
 
 
 @ledger.command()

@@ -107,6 +107,10 @@ class Accounts:
         """Return what *usage* would come to. As `amount`, but not kept: what is guessed is seldom guessed again."""
         return self._worked_out(self.price_id(provider), model, usage, at)
 
+    def rate(self, price_id: str | None, model: str, tier: str | None, at: float) -> Rate | None:
+        """Return the prices of *model* in *tier*, for a provider as the price tables name it; None if unknown."""
+        return self._rates_at(price_id, model, tier, at)[0]
+
     def reads_cached(self, provider: str, model: str, at: float) -> bool:
         """True when *model* at *provider* has a price of its own for input that is read from its cache."""
         rate, _ = self._rates_at(self.price_id(provider), model, None, at)

@@ -44,6 +44,14 @@ class Charge(NamedTuple):
     source: str
 
 
+class Leaf(NamedTuple):
+    """What a call used of one kind, and the *weight* that this has in its cost: of one rate, all in one unit."""
+
+    kind: str  # input, cache_read, output, ...: a name of `kinds`
+    quantity: int
+    weight: int
+
+
 class _Weights(NamedTuple):
     """Price per unit of each count, as a difference to what it is part of, in 10^-scale USD."""
 
@@ -100,6 +108,38 @@ class Rate:
             total += getattr(usage, name) * weight
         return Decimal(total).scaleb(-self._scale)
 
+    def leaves(self, usage: Usage) -> list[Leaf]:
+        """Return what *usage* is made of, each token in one place, and what each part has in the cost.
+
+        The weights are in proportion to the prices, and their sum is to `cost` as each is to its part of it, exactly.
+        """
+        fixed, fresh, output, read, write, write_1h, pairs = self._flat or self._step(usage.input_tokens)
+        special = dict(pairs)
+        get = special.get
+        audio, image = get("audio_input_tokens", 0), get("image_input_tokens", 0)
+        each = {
+            "input": fresh,
+            "cache_read": fresh + read,
+            "cache_write": fresh + write,
+            "cache_write_1h": fresh + write + write_1h,
+            "input_audio": fresh + audio,
+            "input_image": fresh + image,
+            "cache_read_audio": fresh + read + audio + get("cached_audio_tokens", 0),
+            "cache_read_image": fresh + read + image + get("cached_image_tokens", 0),
+            "output": output,
+            "reasoning": output + get("reasoning_tokens", 0),
+            "output_audio": output + get("audio_output_tokens", 0),
+            "output_image": output + get("image_output_tokens", 0),
+            "web_search": get("web_searches", 0),
+            "search_unit": get("search_units", 0),
+        }
+        found = [Leaf(kind, quantity, quantity * each[kind]) for kind, quantity in kinds(usage)]
+        if any(leaf.quantity < 0 for leaf in found):  # reasoning in sound: what is counted twice cannot be told apart
+            made = [leaf for leaf in found if leaf.kind in _MADE]
+            found = [leaf for leaf in found if leaf.kind not in _MADE]
+            found.append(Leaf("output", usage.output_tokens, sum(leaf.weight for leaf in made)))
+        return [*found, Leaf("request", 1, fixed)] if fixed else found
+
     def covers(self, usage: Usage) -> bool:
         """True when all that *usage* counts has a price here, in the tier that it was answered in."""
         return usage.tier == self.tier and not any(getattr(usage, name) for name in self._missing)
@@ -114,6 +154,34 @@ class Rate:
 
     def __repr__(self) -> str:
         return f"Rate({self.provider}/{self.model}, {self.input_usd_per_mtok}/{self.output_usd_per_mtok} USD per Mtok)"
+
+
+_MADE = ("output", "reasoning", "output_audio", "output_image")
+
+
+def kinds(usage: Usage) -> list[tuple[str, int]]:
+    """Return how much *usage* has of each kind, those that it has none of left out: each token in one place."""
+    cached_audio, cached_image = usage.cached_audio_tokens, usage.cached_image_tokens
+    audio, image = usage.audio_input_tokens - cached_audio, usage.image_input_tokens - cached_image
+    read = usage.cache_read_tokens - cached_audio - cached_image
+    reasoning, audio_made, image_made = usage.reasoning_tokens, usage.audio_output_tokens, usage.image_output_tokens
+    found = (
+        ("input", usage.fresh_input_tokens - audio - image),
+        ("cache_read", read),
+        ("cache_write", usage.cache_write_tokens - usage.cache_write_1h_tokens),
+        ("cache_write_1h", usage.cache_write_1h_tokens),
+        ("input_audio", audio),
+        ("input_image", image),
+        ("cache_read_audio", cached_audio),
+        ("cache_read_image", cached_image),
+        ("output", usage.output_tokens - reasoning - audio_made - image_made),
+        ("reasoning", reasoning),
+        ("output_audio", audio_made),
+        ("output_image", image_made),
+        ("web_search", usage.web_searches),
+        ("search_unit", usage.search_units),
+    )
+    return [one for one in found if one[1]]
 
 
 def charge(usage: Usage, rate: Rate | None) -> Charge | None:

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from negawatt.ledger.outcome import Outcome
-from negawatt.ledger.sqlite import read_content, read_rows
+from negawatt.ledger.sqlite import read_with_content
 
 _JSON = ("decisions", "attempt_log", "versions")
 _MONEY = {"cost_pusd": "cost_usd", "baseline_cost_pusd": "baseline_cost_usd"}
@@ -36,14 +36,13 @@ def usd(pusd: int) -> str:
 
 def export_lines(path: Path, since: float, until: float) -> Iterator[dict[str, Any]]:
     """Give each row of the ledger at *path* as a line of the export. Raises `InputError`."""
-    for row in read_rows(path, since, until):
+    for row, content in read_with_content(path, since, until):
         line = shown(row)
         line["user"] = line.pop("user_id")
         line["class"] = line.pop("request_class")
         line["task"] = line.pop("task_id")
         line["session"] = line.pop("session_id")
         line["model"] = line.pop("request_model")
-        content = read_content(path, row.id)
         line["request"] = None if content is None else _loaded(content.request)
         line["response"] = None if content is None or content.response is None else _loaded(content.response)
         yield line

@@ -6,6 +6,7 @@ The columns are the fields of `Outcome`, so there is one place that names them. 
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from negawatt.ledger import sql_success
@@ -47,6 +48,12 @@ ORDER BY received_at DESC LIMIT 1
 """
 CONTENT = "SELECT call_id, request, response FROM content WHERE call_id = ?"
 LOOK = "SELECT EXISTS (SELECT 1 FROM outcome)"
+EXPORT = f"""
+SELECT {", ".join(FIELDS)}, content.request, content.response FROM outcome LEFT JOIN content ON call_id = id
+WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id
+"""
+COUNT_BETWEEN = "SELECT count(*) FROM outcome WHERE received_at >= ? AND received_at < ?"
+COUNT = "SELECT count(*) FROM outcome"
 
 _PRICED = (
     "cost_pusd", "baseline_cost_pusd", "price_source", "energy_low_j", "energy_j", "energy_high_j",
@@ -55,6 +62,14 @@ _PRICED = (
 )  # fmt: skip
 REPRICED = _PRICED
 REPRICE = f"UPDATE outcome SET {', '.join(f'{name} = ?' for name in _PRICED)} WHERE id = ?"
+
+
+def columns(names: Sequence[str]) -> str:
+    """Return the statement that reads only the columns *names*, which are fields of `Outcome`."""
+    unknown = set(names) - set(FIELDS)
+    if unknown:
+        raise ValueError(f"the ledger has no columns {sorted(unknown)}")
+    return SELECT.replace(", ".join(FIELDS), ", ".join(names), 1)
 
 
 def insert(rows: int) -> str:

@@ -258,6 +258,35 @@ def read_content(path: Path, call_id: str) -> Content | None:
         connection.close()
 
 
+def read_columns(path: Path, names: Sequence[str], since: float, until: float) -> Iterator[tuple[Any, ...]]:
+    """Give only the columns *names* of the outcomes in [since, until), oldest first. Raises `InputError`."""
+    connection = open_reading(path)
+    try:
+        yield from connection.execute(sql.columns(names), (since, until))
+    finally:
+        connection.close()
+
+
+def read_with_content(path: Path, since: float, until: float) -> Iterator[tuple[Outcome, Content | None]]:
+    """Give the outcomes in [since, until) with what was asked and answered, oldest first. Raises `InputError`."""
+    connection = open_reading(path)
+    try:
+        for *row, request, response in connection.execute(sql.EXPORT, (since, until)):
+            outcome = outcome_of(tuple(row))
+            yield outcome, None if request is None else Content(outcome.id, request, response)
+    finally:
+        connection.close()
+
+
+def count_rows(path: Path, since: float, until: float) -> int:
+    """Return how many outcomes were received in [since, until). Raises `InputError`."""
+    connection = open_reading(path)
+    try:
+        return int(connection.execute(sql.COUNT_BETWEEN, (since, until)).fetchone()[0])
+    finally:
+        connection.close()
+
+
 def update_rows(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write the priced columns of *outcomes* anew, in one transaction. Raises `InputError`."""
     connection = opened(path)

@@ -1,0 +1,1 @@
+"""What the ledger holds, in forms that other programs read: FOCUS, JSONL, OpenMetrics."""
