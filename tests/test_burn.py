@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from watched import fact
 
@@ -80,6 +80,7 @@ def test_windows_keep_the_share_of_the_budget(days: float):
     assert Rings(days * DAY_S).slot_s == pytest.approx(days * DAY_S / 720 / 120)
 
 
+@settings(deadline=None, max_examples=15)
 @given(st.integers(2, 40), st.floats(0.002, 0.05), st.integers(0, 2))
 def test_a_steady_rate_is_measured_in_every_window(share: int, allowed: float, place: int):
     """One bad call of *share*, evenly: each window of each pair says so, once they are full."""
@@ -100,6 +101,14 @@ def test_both_windows_must_burn():
     assert not Burn(pair, pair.rate, 2.0, 100.0, 9).fires(5)
     assert not Burn(pair, pair.rate, 20.0, None, 9).fires(5)
     assert not Burn(pair, pair.rate, 100.0, 100.0, 4).fires(5)
+
+
+def test_a_rate_that_wavers_about_the_limit_is_one_alert():
+    """Once it fires it does so until a window has fallen to three quarters of the limit."""
+    pair = PAIRS[0]
+    wavering = Burn(pair, pair.rate, 13.0, 12.0, 9)
+    assert not wavering.fires(5) and wavering.fires(5, already=True)
+    assert not Burn(pair, pair.rate, 13.0, 10.0, 9).fires(5, already=True)
 
 
 def test_an_outage_is_urgent_also_where_much_is_allowed():

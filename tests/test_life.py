@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,9 +19,11 @@ from negawatt.config_watch import Alerts
 from negawatt.errors import StoreError
 from negawatt.ledger.alerts import keep_alerts, kept_alerts
 from negawatt.ledger.sqlite import SqliteLedger
+from negawatt.statistics import Interval
 from negawatt.watch.alert import Alert, Condition
 from negawatt.watch.life import Life
-from negawatt.watch.values import BudgetState, PerSuccess, budget_conditions, cost_conditions, forecast_of
+from negawatt.watch.values import PerSuccess, budget_conditions, cost_conditions, forecast_of
+from negawatt.watching import successes_in
 
 SETTINGS = Alerts(pending_s=30.0, clear_s=60.0, events_h=1.0)
 
@@ -163,6 +167,17 @@ async def test_what_could_not_be_kept_is_tried_again():
         assert [[one.name for one in some] for some in kept] == [["route_drift"]]
 
 
+class Purse:
+    """A budget with what the watch looks at."""
+
+    unit, owner = "usd", "finance"
+
+    def __init__(self, budget: str, spent: float, limit: float, start: float, end: float) -> None:
+        self.budget, self.whose = budget, None
+        self.spent, self.limit = Decimal(spent), Decimal(limit)
+        self.period_start, self.period_end = start, end
+
+
 # -- values ------------------------------------------------------------------------------------------------------
 
 
@@ -176,14 +191,14 @@ def test_a_cost_is_beyond_its_target_only_for_certain():
 
     assert found(PerSuccess(0.03, 0.015, 0.05, 9)) is False
     assert found(PerSuccess(0.03, 0.025, 0.05, 90)) is True
-    assert found(PerSuccess(0.03, None, None, 90)) is True
+    assert found(PerSuccess(0.03, None, None, 1)) is False  # one task bounds nothing
     assert found(PerSuccess(None, None, None, 0)) is None and found(None) is None
 
 
 @given(st.floats(0.01, 1e6), st.floats(0.06, 1.0), st.floats(1.0, 1e7))
 def test_a_forecast_goes_on_at_the_pace_so_far(spent: float, part: float, length_s: float):
     """A tenth of it spent after a tenth of the period comes out even; before a twentieth nothing is said."""
-    budget = BudgetState("b", spent, 0.0, 1.0, 1000.0, 1000.0 + length_s)
+    budget = Purse("b", spent, 1.0, 1000.0, 1000.0 + length_s)
     assert forecast_of(budget, 1000.0 + part * length_s) == pytest.approx(spent / part)
     assert forecast_of(budget, 1000.0 + 0.04 * length_s) is None
 
@@ -192,7 +207,7 @@ def test_a_budget_that_will_not_last_alerts_and_one_that_is_spent_is_urgent():
     """At 60 % after half of the period it will not last; at its limit it is spent, however early."""
 
     def found(spent: float, now: float, forecast: float | None = 1.0) -> tuple[bool | None, str]:
-        [one] = budget_conditions([BudgetState("team", spent, 0.0, 10.0, 0.0, 1000.0)], forecast, now)
+        [one] = budget_conditions([Purse("team", spent, 10.0, 0.0, 1000.0)], forecast, now)
         return one.active, one.severity
 
     assert found(4.0, 500.0) == (False, "warning") and found(6.0, 500.0) == (True, "warning")
@@ -213,8 +228,8 @@ async def test_values_come_from_those_who_work_them_out():
             raise StoreError("the ledger is locked")
         return figures
 
-    async def budgets() -> list[BudgetState]:
-        return [BudgetState("team", 12.0, 0.0, 10.0, 0.0, 1e12)]
+    async def budgets() -> list[Purse]:
+        return [Purse("team", 12.0, 10.0, 0.0, 1e12)]
 
     box = Box()
     async with watched(box, successes=successes, budgets=budgets, slo={"cost_per_success_usd": 0.1}) as (_, watch):
@@ -223,6 +238,7 @@ async def test_values_come_from_those_who_work_them_out():
         await asyncio.sleep(130)
         assert set(box.heard()) == {("firing", "default"), ("firing", "team")} and len(asked) == 3
         assert asked[0] == pytest.approx(28 * 86_400)
+        assert next(one.owner for one in watch.life.open if one.about == "team") == "finance"
         [row] = watch.slos()[0]["promises"]
         assert (row["slo"], row["value"], row["verdict"], row["firing"]) == ("cost_per_success", 0.5, "breached", True)
         broken = True
@@ -233,13 +249,25 @@ async def test_values_come_from_those_who_work_them_out():
         assert ("resolved", "default") in box.heard("cost_per_success")
 
 
+async def test_figures_of_tasks_become_costs_by_class(tmp_path: Path):
+    """Asked in a thread, by class, of the ledger's file."""
+    from types import SimpleNamespace
+
+    def figures(path: Path, since: float, until: float, by: str) -> list[SimpleNamespace]:
+        assert (path, since, until, by) == (tmp_path, 1.0, 2.0, "class")
+        return [SimpleNamespace(name="faq", successes=3, cost_per_success_usd=Interval(0.2, 0.1, None))]
+
+    assert await successes_in(tmp_path, figures)(1.0, 2.0) == {"faq": PerSuccess(0.2, 0.1, None, 3)}
+
+
 @virtual
 async def test_the_semantic_caches_own_estimate_is_held_against_its_budget():
     """By each class's own word, or the rule's budget; for certain it is critical."""
     from negawatt.recall.rule import Estimate
     from negawatt.watch.values import cache_conditions
 
-    targets = {"default": promised(), "faq": promised(cache_error=0.1)}
+    nothing = msgspec.structs.replace(promised(cache_error=0.1), request_class="nothing")
+    targets = {"default": promised(), "faq": promised(cache_error=0.1), "nothing": nothing}
     found = {
         ("default", "learned"): (0.01, Estimate(0.005, 0.02, 0.04, 900), 0),
         ("faq", "learned"): (0.01, Estimate(0.02, 0.05, 0.08, 900), 0),
@@ -248,7 +276,8 @@ async def test_the_semantic_caches_own_estimate_is_held_against_its_budget():
     }
     conditions = {one.about: (one.active, one.severity) for one in cache_conditions(targets, found)}
     assert conditions == {
-        "default": (True, "warning"), "faq": (False, "warning"), "other": (True, "critical"), "new": (None, "warning")
+        "default": (True, "warning"), "faq": (False, "warning"), "other": (True, "critical"), "new": (None, "warning"),
+        "nothing": (None, "warning"),
     }  # fmt: skip
 
 

@@ -10,10 +10,11 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
@@ -35,7 +36,7 @@ from negawatt.watch.life import Life
 from negawatt.watch.memory import MOST_ROWS, PAST_S, Grown, Memory, remembered
 from negawatt.watch.sinks import Post, open_sinks
 from negawatt.watch.targets import Targets, owners_of, targets_of
-from negawatt.watch.values import Budgets, Successes
+from negawatt.watch.values import Budgets, PerSuccess, Successes
 from negawatt.watch.watcher import Sources, Watch
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,42 @@ def ledger_path(config: Config) -> Path | None:
     """Return the SQLite file that *config* keeps its ledger in; None where it keeps it elsewhere."""
     url = Url.parse(config.ledger.url, "ledger.url")
     return Path(url.path) if url.scheme == "sqlite" else None
+
+
+class Figures(Protocol):
+    """What is known of the tasks of one class (`negawatt.success.figures.Figures`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def successes(self) -> int: ...
+    @property
+    def cost_per_success_usd(self) -> Interval: ...
+
+
+class Interval(Protocol):
+    """A figure and its interval; None where it is undefined, or not bounded."""
+
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def successes_in(path: Path, figures: Callable[[Path, float, float, Any], Sequence[Figures]]) -> Successes:
+    """Return who works out what a success costs: *figures* of the ledger at *path*, by class, in a thread."""
+
+    async def successes(since: float, until: float) -> dict[str, PerSuccess]:
+        found = await asyncio.to_thread(figures, path, since, until, "class")
+        return {one.name: _per_success(one.cost_per_success_usd, one.successes) for one in found}
+
+    return successes
+
+
+def _per_success(cost: Interval, successes: int) -> PerSuccess:
+    return PerSuccess(cost.mean, cost.low, cost.high, successes)
 
 
 def check_sinks(config: Config, environ: Mapping[str, str]) -> None:
@@ -111,8 +148,8 @@ def _samples(watch: Watch) -> list[Sample]:
     return [Sample(*one) for one in watch.samples()]
 
 
-def watch_of(path: Path, config: Config, clock: Clock) -> Watch:
-    """Return a watch over the ledger at *path* alone, as of now: it knows what follows from rows, and tells nobody.
+async def watch_of(path: Path, config: Config, clock: Clock, successes: Successes | None = None) -> Watch:
+    """Return a watch over the ledger at *path* alone, which has looked once: it tells nobody, and keeps nothing.
 
     Raises `InputError`.
     """
@@ -127,11 +164,13 @@ def watch_of(path: Path, config: Config, clock: Clock) -> Watch:
 
     life = Life(config.alerts, owners_of(targets), _Shelf(path, threads=False).kept())
     delivery = Delivery([], config.alerts, clock, told=life.told, keep=nothing, rng=random.Random(0))
-    watch = Watch(targets, config.alerts, clock, life=life, delivery=delivery, sources=Sources(), keep=nowhere)
+    sources = Sources(successes=successes)
+    watch = Watch(targets, config.alerts, clock, life=life, delivery=delivery, sources=sources, keep=nowhere)
     watch.remember(memory)
     for one in grown:
         if one.at >= now - config.alerts.events_h * 3600:
             watch.grown(one)
+    await watch.look()
     return watch
 
 

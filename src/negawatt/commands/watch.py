@@ -61,7 +61,7 @@ def _from_ledger(path: Path, config: Config) -> dict[str, Any]:
     from negawatt.watching import watch_of
 
     clock = SystemClock()
-    return {"at": iso(clock.time()), "classes": watch_of(path, config, clock).slos()}
+    return {"at": iso(clock.time()), "classes": asyncio.run(watch_of(path, config, clock)).slos()}
 
 
 def _lines(classes: list[dict[str, Any]]) -> list[str]:

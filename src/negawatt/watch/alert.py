@@ -17,7 +17,8 @@ class Condition(NamedTuple):
     """What somebody looked at. *active*: it is so, it is not, or None: nobody can say, and things stay as they are.
 
     *about* names the class, the model, the budget; *request_class* the class, where it is about one. *value* and
-    *target* are in *unit*. An *event* has happened and cannot be looked at again: it has no end of its own.
+    *target* are in *unit*. *owner*: who answers for it; None: whoever does for the class. An *event* has happened and
+    cannot be looked at again: it has no end of its own.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Condition(NamedTuple):
     target: float | None = None
     unit: str = ""
     event: bool = False
+    owner: str | None = None
 
     @property
     def fingerprint(self) -> str:

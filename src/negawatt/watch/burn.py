@@ -43,6 +43,7 @@ PAIRS = (
 )
 SHORT = 12  # short windows to a long one
 _NEARLY_ALL = 0.9
+_STAYS = 0.75  # of the limit: so a rate that wavers about it is one alert
 
 
 class Burn(NamedTuple):
@@ -57,10 +58,13 @@ class Burn(NamedTuple):
     short: float | None
     bad: int
 
-    def fires(self, least_bad: int) -> bool:
-        """True where both windows burn at the limit, on at least *least_bad* bad events."""
-        reached = min(self.long or 0.0, self.short or 0.0) >= self.limit
-        return reached and self.bad >= least_bad
+    def fires(self, least_bad: int, *, already: bool = False) -> bool:
+        """True where both windows burn at the limit, on at least *least_bad* bad events.
+
+        *already*: it fires, and does so until a window has fallen well below the limit.
+        """
+        limit = self.limit * _STAYS if already else self.limit
+        return min(self.long or 0.0, self.short or 0.0) >= limit and self.bad >= least_bad
 
 
 class Standing(NamedTuple):
@@ -83,9 +87,9 @@ class Standing(NamedTuple):
         left = self.budget_left
         return None if left is None else left >= 0.0
 
-    def firing(self, least_bad: int) -> Burn | None:
-        """Return the most urgent pair that fires; None where none does."""
-        return next((burn for burn in self.burns if burn.fires(least_bad)), None)
+    def firing(self, least_bad: int, *, already: bool = False) -> Burn | None:
+        """Return the most urgent pair that fires; None where none does. *already*: as for `Burn.fires`."""
+        return next((burn for burn in self.burns if burn.fires(least_bad, already=already)), None)
 
 
 def burn_rate(bad: int, total: int, allowed: float) -> float | None:

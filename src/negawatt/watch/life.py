@@ -96,7 +96,7 @@ class Life:
             self._fired(alert)  # it has become worse: others may want to hear of it
 
     def _new(self, condition: Condition, now: float) -> Alert:
-        owner = None if condition.request_class is None else self._owners.get(condition.request_class)
+        owner = condition.owner or self._owners.get(condition.request_class or "")
         return Alert(
             id=f"{condition.fingerprint}-{int(now * 1000):x}", fingerprint=condition.fingerprint,
             name=condition.name, about=condition.about, request_class=condition.request_class, owner=owner,

@@ -8,18 +8,17 @@ from collections.abc import Mapping, Sequence
 from negawatt.watch.burn import Standing
 from negawatt.watch.delivery import Delivery
 from negawatt.watch.life import Life
-from negawatt.watch.targets import Targets
 
 Labels = tuple[tuple[str, str], ...]
 
 
 def samples(
-    targets: Mapping[str, Targets], standings: Mapping[str, Sequence[Standing]], life: Life, delivery: Delivery
+    standings: Mapping[str, Sequence[Standing]], life: Life, delivery: Delivery
 ) -> list[tuple[str, Labels, float]]:
     """Return (name, labels, value) of everything there is to say."""
     found: list[tuple[str, Labels, float]] = []
-    for name in targets:
-        for one in standings[name]:
+    for name, stood in standings.items():
+        for one in stood:
             labels: Labels = (("request_class", name), ("slo", one.objective.name))
             found.append(("negawatt_slo_allowed", labels, one.objective.allowed))
             if one.budget_left is not None:

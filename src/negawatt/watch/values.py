@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from negawatt.watch.alert import Condition
+from negawatt.watch.alert import Condition, iso
 from negawatt.watch.targets import Targets
 
 _LEAST_PART = 0.05  # of a period, before its spend is a pace
@@ -31,24 +32,32 @@ class Estimated(Protocol):
     def high(self) -> float: ...
 
 
-class BudgetState(NamedTuple):
-    """A budget in its current period. Amounts in *unit*; times are seconds since 1970."""
+class Budget(Protocol):
+    """A budget in its current period (`negawatt.budgets.states.BudgetState`); amounts in *unit*, times since 1970."""
 
-    name: str
-    spent: float
-    reserved: float
-    limit: float
-    starts_at: float
-    ends_at: float
-    unit: str = "USD"
-    request_class: str | None = None
+    @property
+    def budget(self) -> str: ...
+    @property
+    def whose(self) -> Mapping[str, str | None] | None: ...
+    @property
+    def owner(self) -> str | None: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def limit(self) -> Decimal: ...
+    @property
+    def spent(self) -> Decimal: ...
+    @property
+    def period_start(self) -> float: ...
+    @property
+    def period_end(self) -> float: ...
 
 
 # (since, until) -> by class
 Successes = Callable[[float, float], Awaitable[Mapping[str, PerSuccess]]]
 # by (class, tier): budget, estimate, drifts
 Guesses = Callable[[], Mapping[tuple[str, str], tuple[float, Estimated | None, int]]]
-Budgets = Callable[[], Awaitable[Sequence[BudgetState]]]
+Budgets = Callable[[], Awaitable[Sequence[Budget]]]
 
 
 def cost_conditions(targets: Mapping[str, Targets], found: Mapping[str, PerSuccess]) -> Iterator[Condition]:
@@ -61,21 +70,26 @@ def cost_conditions(targets: Mapping[str, Targets], found: Mapping[str, PerSucce
         if figure is None or figure.cost_usd is None:
             yield Condition("cost_per_success", name, None, request_class=name, target=target, unit="USD")
             continue
-        sure = figure.cost_usd if figure.low is None else figure.low
+        sure = figure.low is not None and figure.low > target
         interval = "" if figure.low is None or figure.high is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
         message = (
             f"a successful task of class {name} costs ${figure.cost_usd:.4g}{interval} ({figure.successes} successes); "
             f"the target is ${target:.4g}"
         )
-        yield Condition(
-            "cost_per_success", name, sure > target, message, "warning", name, figure.cost_usd, target, "USD"
-        )
+        yield Condition("cost_per_success", name, sure, message, "warning", name, figure.cost_usd, target, "USD")
 
 
 def cache_conditions(
     targets: Mapping[str, Targets], found: Mapping[tuple[str, str], tuple[float, Estimated | None, int]]
 ) -> Iterator[Condition]:
-    """Yield, of each class that the semantic cache has learned of, whether it answers wrongly more than it may."""
+    """Yield, of each class that the semantic cache has learned of, whether it answers wrongly more than it may.
+
+    Of one that has such a target, and of which it has learned nothing, nobody can say.
+    """
+    learned = {name for name, _ in found}
+    for name, promised in targets.items():
+        if promised.cache_error is not None and name not in learned:
+            yield Condition("cache_error", name, None, request_class=name, target=promised.cache_error, unit="share")
     for (name, tier), (budget, estimate, _) in found.items():
         one = targets.get(name)
         target = budget if one is None or one.cache_error is None else one.cache_error
@@ -93,29 +107,27 @@ def cache_conditions(
         )  # fmt: skip
 
 
-def budget_conditions(budgets: Iterable[BudgetState], forecast: float | None, now: float) -> Iterator[Condition]:
+def budget_conditions(budgets: Iterable[Budget], forecast: float | None, now: float) -> Iterator[Condition]:
     """Yield, of each budget, whether it is spent, or will be at the present pace: *forecast* times its limit."""
     for budget in budgets:
-        ahead = forecast_of(budget, now)
-        spent = budget.spent >= budget.limit
-        active = spent or (forecast is not None and ahead is not None and ahead > forecast * budget.limit)
-        length_s = budget.ends_at - budget.starts_at
-        part = (now - budget.starts_at) / length_s if length_s > 0 else 1.0
-        message = (
-            f"budget {budget.name}: {budget.spent:.4g} of {budget.limit:.4g} {budget.unit} are spent after "
-            f"{part:.0%} of its period"
-        )
-        if ahead is not None and not spent:
-            message += f"; at this pace it will be {ahead:.4g}"
+        spent, limit, ahead = float(budget.spent), float(budget.limit), forecast_of(budget, now)
+        gone = spent >= limit
+        active = gone or (forecast is not None and ahead is not None and ahead > forecast * limit)
+        about = budget.budget
+        if budget.whose:
+            about += " of " + ", ".join(f"{name} {value}" for name, value in budget.whose.items())
+        message = f"budget {about}: {spent:.4g} of {limit:.4g} {budget.unit} are spent"
+        if ahead is not None and not gone:
+            message += f"; at this pace it will be {ahead:.4g} by {iso(budget.period_end)}"
         yield Condition(
-            "budget_burn", budget.name, active, message, "critical" if spent else "warning", budget.request_class,
-            budget.spent if ahead is None else ahead, budget.limit, budget.unit,
+            "budget_burn", about, active, message, "critical" if gone else "warning",
+            value=spent if ahead is None else ahead, target=limit, unit=budget.unit, owner=budget.owner,
         )  # fmt: skip
 
 
-def forecast_of(budget: BudgetState, now: float) -> float | None:
+def forecast_of(budget: Budget, now: float) -> float | None:
     """Return what *budget* will have spent by its end at its pace so far; None: it is too early to tell."""
-    length_s, elapsed_s = budget.ends_at - budget.starts_at, now - budget.starts_at
+    length_s, elapsed_s = budget.period_end - budget.period_start, now - budget.period_start
     if length_s <= 0 or elapsed_s < _LEAST_PART * length_s:
         return None
-    return budget.spent / elapsed_s * length_s
+    return float(budget.spent) / elapsed_s * length_s

@@ -74,6 +74,7 @@ class Watch:
         self._sources = sources
         self._keep = keep
         self._memory = Memory(targets)
+        self._standings: dict[str, list[Standing]] = {}
         self._events: deque[tuple[str, str, str]] = deque(maxlen=_MOST_EVENTS)
         self._values: list[Condition] = []
         self._anomalies: list[Condition] = []
@@ -114,8 +115,10 @@ class Watch:
             self._next_anomalies = now + _ANOMALIES_S
             self._anomalies = await self._unlike_before(now)
         conditions = [*self._heard(grown), *self._values, *self._anomalies]
+        firing = self._firing()
         for name, targets in self._targets.items():
-            conditions += [_burning(targets, one) for one in self._memory.standings(name, now)]
+            self._standings[name] = self._memory.standings(name, now)
+            conditions += [_burning(targets, one, firing) for one in self._standings[name]]
             await asyncio.sleep(0)  # calls go before
         self.life.see(conditions, now)
         await self.keep()
@@ -165,13 +168,13 @@ class Watch:
         """Ask those who work it out. Where one fails, its alerts stay as they are."""
         found: list[Condition] = []
         sources = self._sources
-        if sources.guesses is not None:
-            found += cache_conditions(self._targets, sources.guesses())
+        found += cache_conditions(self._targets, {} if sources.guesses is None else sources.guesses())
         costs = [one for one in self._targets.values() if one.cost_per_success_usd is not None]
-        if sources.successes is not None and costs:
+        if costs:
             since = now - max(one.window_s for one in costs)
             try:
-                found += cost_conditions(self._targets, await sources.successes(since, now))
+                figures = {} if sources.successes is None else await sources.successes(since, now)
+                found += cost_conditions(self._targets, figures)
             except NegawattError as error:
                 found += self._as_they_were("cost_per_success", error)
         if sources.budgets is not None:
@@ -210,12 +213,11 @@ class Watch:
         ]
 
     def slos(self) -> list[dict[str, Any]]:
-        """Return how every promise stands, by class; classes of which nothing is promised are left out."""
-        now = self._clock.time()
-        firing = {one.fingerprint for one in self.life.open if one.state == "firing"}
+        """Return how every promise stood at the last look, by class; those without any are left out."""
+        firing = self._firing()
         rows = []
         for name, targets in self._targets.items():
-            standings = self._memory.standings(name, now)
+            standings = self._standings.get(name, [])
             values = [one for one in self._values if one.request_class == name and one.name in _VALUED]
             growth = None if targets.output_inflation is None else self._inflation(targets)
             promised = slo_rows(targets, standings, values, growth, firing)
@@ -225,6 +227,10 @@ class Watch:
                     "promises": promised,
                 })  # fmt: skip
         return rows
+
+    def _firing(self) -> set[str]:
+        """Return the fingerprints of what fires."""
+        return {one.fingerprint for one in self.life.open if one.state == "firing"}
 
     def _inflation(self, targets: Targets) -> Condition:
         name = targets.request_class
@@ -240,22 +246,20 @@ class Watch:
         or the name of a kind of alert."""
         from negawatt.watch.samples import samples
 
-        return samples(self._targets, {name: self._standings(name) for name in self._targets}, self.life, self.delivery)
-
-    def _standings(self, name: str) -> list[Standing]:
-        return self._memory.standings(name, self._clock.time())
+        return samples(self._standings, self.life, self.delivery)
 
 
 _VALUED = ("cost_per_success", "cache_error")
 
 
-def _burning(targets: Targets, standing: Standing) -> Condition:
+def _burning(targets: Targets, standing: Standing, firing: set[str]) -> Condition:
     """Return whether the budget of errors of one promise burns too fast."""
     objective, name = standing.objective, targets.request_class
-    burn = standing.firing(targets.least_bad)
+    no = Condition(objective.name, name, False, request_class=name)
+    burn = standing.firing(targets.least_bad, already=no.fingerprint in firing)
     left = standing.budget_left
     if burn is None:
-        return Condition(objective.name, name, False, request_class=name)
+        return no
     hours = targets.window_s * burn.pair.part / 3600
     what = {
         "latency_p95": f"answers that took more than {objective.bound:g} ms",
@@ -281,7 +285,7 @@ def slo_rows(
     """Return the promises of one class as rows for people and machines."""
     rows = []
     for one in standings:
-        condition = _burning(targets, one)
+        condition = _burning(targets, one, firing)
         verdict = "unknown" if one.kept is None else "breached" if not one.kept else "kept"
         if verdict == "kept" and condition.active:
             verdict = "burning"
