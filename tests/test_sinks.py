@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import base64
 import json
 import logging
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from watched import Box
 from worlds import ManualClock
 
@@ -142,42 +145,53 @@ async def test_the_log_gets_a_line(caplog: pytest.LogCaptureFixture):
 
 
 class MailServer:
-    """Takes mail as RFC 5321 has it; *refuses*: the answer to RCPT."""
+    """Takes mail as RFC 5321 has it. *refuses*: the answer to RCPT; *tls*: offered by STARTTLS, or from the start."""
 
-    def __init__(self, refuses: str | None = None) -> None:
+    def __init__(self, refuses: str | None = None, tls: ssl.SSLContext | None = None, *, at_once: bool = False) -> None:
         self.refuses = refuses
+        self.tls = tls
+        self.at_once = at_once
         self.mails: list[tuple[str, list[str], bytes]] = []
+        self.logins: list[bytes] = []
         self.port = 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sender, to = "", []
+        sender, to, safe = "", [], self.at_once
         try:
             writer.write(b"220 here\r\n")
             while line := (await reader.readline()).decode().strip():
-                verb = line.upper()
-                if verb.startswith("MAIL FROM:"):
-                    sender, answer = line[10:].split()[0].strip("<>"), "250 ok"
+                verb, answer = line.upper(), "250 ok"
+                if verb.startswith("EHLO") and self.tls is not None:
+                    answer = "250-here\r\n250 AUTH PLAIN" if safe else "250-here\r\n250 STARTTLS"
+                elif verb.startswith("AUTH PLAIN "):
+                    assert safe, "a password came in the clear"
+                    self.logins.append(base64.b64decode(line.split()[2]))
+                    answer = "235 welcome"
+                elif verb in ("STARTTLS", "QUIT"):
+                    answer = "220 go on" if verb == "STARTTLS" else "221 bye"
+                elif verb.startswith("MAIL FROM:"):
+                    sender = line[10:].split()[0].strip("<>")
                 elif verb.startswith("RCPT TO:"):
                     to.append(line[8:].strip("<>"))
-                    answer = self.refuses or "250 ok"
+                    answer = self.refuses or answer
                 elif verb == "DATA":
                     writer.write(b"354 go on\r\n")
                     self.mails.append((sender, list(to), (await reader.readuntil(b"\r\n.\r\n"))[:-5]))
-                    answer = "250 taken"
-                else:
-                    answer = "221 bye" if verb == "QUIT" else "250 ok"
                 writer.write(f"{answer}\r\n".encode())
                 await writer.drain()
+                if verb == "STARTTLS" and self.tls is not None:
+                    await writer.start_tls(self.tls)
+                    safe = True
                 if verb == "QUIT":
                     break
+        except ssl.SSLError:
+            pass  # they do not trust us
         finally:
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[MailServer]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls if self.at_once else None)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -185,10 +199,10 @@ class MailServer:
             server.close()
 
 
-def mail_sink(port: int) -> Sink:
+def mail_sink(port: int, scheme: str = "smtp", **more: Any) -> Sink:
     return opened(
-        Box(), kind="email", smtp=f"smtp://127.0.0.1:{port}", to=["a@x.test", "b@x.test"], timeout_s=5,
-        **{"from": "negawatt@x.test"},
+        Box(), kind="email", smtp=f"{scheme}://localhost:{port}", to=["a@x.test", "b@x.test"], timeout_s=5,
+        **{"from": "negawatt@x.test", **more},
     )  # fmt: skip
 
 
@@ -212,6 +226,22 @@ async def test_a_mail_server_that_refuses_is_a_failure_of_the_sink():
     assert "topsecret" not in caught.value.message
     with pytest.raises(SinkError, match="ConnectionRefusedError"):
         await mail_sink(1).sender.send([firing()], AT)
+
+
+@pytest.mark.parametrize("scheme", ["smtps", "smtp+starttls"])
+async def test_a_password_goes_over_tls(scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """To a server whose certificate is trusted; to one whose is not, nothing is said."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with MailServer(tls=context, at_once=scheme == "smtps").open() as server:
+        sink = mail_sink(server.port, scheme, user="watch", password_env="KEY")
+        with pytest.raises(SinkError, match="SSLCertVerificationError"):
+            await sink.sender.send([firing()], AT)
+        assert not server.logins and not server.mails
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert await sink.sender.send([firing()], AT) == "accepted"
+    assert server.logins == [b"\0watch\0hush-hush"] and len(server.mails) == 1
 
 
 BAD = [

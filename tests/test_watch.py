@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 from typing import Any
 
-from watched import SINK, Box, watched
+from watched import SINK, Box, fact, watched
 from worlds import ONLY, Fake, World, answer, chat, status, virtual
 
 from negawatt.errors import UpstreamConnectError
+from negawatt.ledger.facts import read_facts
 from negawatt.ledger.sqlite import SqliteLedger
+from negawatt.watch.endings import OWN_MARK
+from negawatt.watching import watch_of
 
 PROMISED: dict[str, Any] = {
     "classes": {"faq": {"owner": "support", "slo": {"error_rate": 0.01}}},
@@ -103,7 +107,7 @@ async def test_a_restart_neither_repeats_nor_loses_an_alert(tmp_path: Path):
     """The alert that fires is known after the restart: it is not sent again, and its end is told."""
     path, box = tmp_path / "ledger.sqlite", Box()
     ledger = SqliteLedger(path)
-    tables = {**PROMISED, "alerts": URGENT, "provider": Fake(delay_s=0.0), "kept": ledger, "path": path}
+    tables = {**PROMISED, "alerts": URGENT, "provider": Fake(delay_s=0.0), "kept": ledger}
     async with watched(box, **tables) as (w, watch):
         await send(w, 40, fails=True)
         assert box.heard() == [("firing", "faq")]
@@ -126,7 +130,7 @@ async def test_what_was_not_delivered_before_the_restart_is_delivered_after_it(t
     """A sink that was down when the gateway stopped hears of it from the next one."""
     path, box = tmp_path / "ledger.sqlite", Box()
     ledger = SqliteLedger(path)
-    tables = {**PROMISED, "alerts": URGENT, "provider": Fake(delay_s=0.0), "kept": ledger, "path": path}
+    tables = {**PROMISED, "alerts": URGENT, "provider": Fake(delay_s=0.0), "kept": ledger}
     box.status = 500
     async with watched(box, **tables) as (w, _):
         await send(w, 40, fails=True)
@@ -198,3 +202,71 @@ async def test_numbers_for_a_monitor():
         assert 'negawatt_slo_burn_rate{request_class="faq",slo="error_rate",pair="fast",window="long"} 100.0' in text
         assert 'negawatt_alerts_firing{alert="error_rate",request_class="faq",severity="critical"} 1' in text
         assert "# HELP negawatt_slo_burn_rate How" in text and 'result="sent",sink="webhook"} 1' in text
+
+
+@virtual
+async def test_the_ledger_alone_says_the_same(tmp_path: Path):
+    """What a gateway counted as it went, and what is read from its rows afterwards, are the same figures."""
+    slo = {"error_rate": 0.01, "latency_p95_ms": 1_500, "ttft_p95_ms": 700, "cost_per_success_usd": 1.0}
+    path, box, rng = tmp_path / "ledger.sqlite", Box(), random.Random(4)
+    ledger = SqliteLedger(path)
+    provider = Fake(delay_s=0.5)
+    async with watched(box, provider=provider, kept=ledger, slo=slo, classes={"faq": {}}, levers=ONLY) as (w, watch):
+        for number in range(120):
+            provider.delay_s = rng.choice([0.2, 0.5, 1.0, 2.0])
+            body = chat(f"{number}", stream=rng.random() < 0.5)
+            if rng.random() < 0.2:
+                provider.script.append(status(rng.choice([400, 429, 500])))
+                await w.failing(body, request_class=rng.choice(["faq", None]))
+            else:
+                await w.ask(body, request_class=rng.choice(["faq", None]))
+            await asyncio.sleep(rng.uniform(0, 600))
+        await asyncio.sleep(60)
+        live = watch.slos()
+        ledger.flush()
+        alone = (await watch_of(path, w.gateway.config, w.gateway.clock)).slos()
+        for one, other in zip(live, alone, strict=True):
+            for row, same in zip(one["promises"], other["promises"], strict=True):
+                assert {**row, "burn": None, "firing": None} == {**same, "burn": None, "firing": None}
+        assert [row["slo"] for row in alone[0]["promises"]][-1] == "cost_per_success"
+        assert alone[0]["promises"][-1]["verdict"] == "unknown"
+    ledger.close()
+
+
+@virtual
+async def test_a_start_reads_no_more_than_the_newest_rows(tmp_path: Path):
+    """However large the ledger is."""
+    path = tmp_path / "ledger.sqlite"
+    ledger = SqliteLedger(path)
+    async with watched(Box(), provider=Fake(delay_s=0.0), kept=ledger, levers=ONLY) as (w, _):
+        for number in range(30):
+            await w.ask(chat(f"{number}"))
+            await asyncio.sleep(1)
+        ledger.flush()
+        chunks = list(read_facts(path, 0.0, 1e12, most=10, mark=OWN_MARK))
+        times = [fact.received_at for chunk in chunks for fact in chunk]
+        assert len(times) == 11 and times == sorted(times) == [row.received_at for row in ledger.rows()][-11:]
+    ledger.close()
+
+
+@virtual
+async def test_a_models_name_cannot_forge_a_line():
+    """What a caller or a provider calls a model goes into logs and mail: in one line, and not too long."""
+    box = Box()
+    async with watched(box) as (_, watch):
+        watch.observe(fact(response_model="x\nERROR forged" + "y" * 500, cost_pusd=None))
+        await asyncio.sleep(60)
+        [(_, about)] = box.heard("unpriced_model")
+        assert about.startswith("x?ERROR forged") and len(about) == 200
+
+
+@virtual
+async def test_many_models_without_a_price_are_not_many_alerts():
+    """Whoever asks for a thousand names raises some twenty alerts, and one for all others."""
+    box = Box()
+    async with watched(box) as (_, watch):
+        for number in range(1_000):
+            watch.observe(fact(response_model=f"m-{number}", cost_pusd=None))
+            if number % 100 == 99:
+                await asyncio.sleep(20)
+        assert len(box.heard("unpriced_model")) == 21 and ("firing", "other models") in box.heard()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from worlds import Fake, World, world
@@ -57,13 +56,13 @@ class Box:
 
 @asynccontextmanager
 async def watched(
-    box: Box, *, path: Path | None = None, provider: Fake | None = None, successes: Any = None, budgets: Any = None,
+    box: Box, *, provider: Fake | None = None, successes: Any = None, budgets: Any = None,
     **tables: Any,
 ) -> AsyncIterator[tuple[World, Watch]]:  # fmt: skip
     """Open a world with a watch over it; alerts go to *box*."""
     alerts = {"sinks": [SINK], "every_s": 10.0, "pending_s": 10.0, "clear_s": 20.0, **tables.pop("alerts", {})}
     async with world(provider, alerts=alerts, **tables) as w:
         async with open_watch(
-            w.gateway, path=path, post=box, successes=successes, budgets=budgets, environ={"HOOK_SECRET": "hush"}
+            w.gateway, post=box, successes=successes, budgets=budgets, environ={"HOOK_SECRET": "hush"}
         ) as watch:
             yield w, watch

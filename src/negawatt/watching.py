@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,14 +21,13 @@ import msgspec
 
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
-from negawatt.errors import NegawattError, StoreError
+from negawatt.errors import StoreError
 from negawatt.gateway import Gateway
 from negawatt.ledger import Ledger
 from negawatt.ledger.alerts import keep_alerts, kept_alerts
 from negawatt.ledger.facts import read_facts
-from negawatt.ledger.outcome import Outcome
+from negawatt.ledger.sqlite import SqliteLedger
 from negawatt.recalling import Carrier
-from negawatt.registry import Url
 from negawatt.telemetry import Sample
 from negawatt.watch.alert import Alert
 from negawatt.watch.delivery import Delivery
@@ -40,12 +40,7 @@ from negawatt.watch.values import Budgets, PerSuccess, Successes
 from negawatt.watch.watcher import Sources, Watch
 
 log = logging.getLogger(__name__)
-
-
-def ledger_path(config: Config) -> Path | None:
-    """Return the SQLite file that *config* keeps its ledger in; None where it keeps it elsewhere."""
-    url = Url.parse(config.ledger.url, "ledger.url")
-    return Path(url.path) if url.scheme == "sqlite" else None
+_AT_ONCE = 2_000  # rows
 
 
 class Figures(Protocol):
@@ -93,7 +88,6 @@ def check_sinks(config: Config, environ: Mapping[str, str]) -> None:
 async def open_watch(
     gateway: Gateway,
     *,
-    path: Path | None = None,
     successes: Successes | None = None,
     budgets: Budgets | None = None,
     post: Post | None = None,
@@ -101,16 +95,15 @@ async def open_watch(
 ) -> AsyncIterator[Watch]:
     """Watch *gateway* until the end of the block. Raises `ConfigError`.
 
-    *path*: the SQLite file to keep alerts in, and to read the past from; default: the ledger's. *successes* and
-    *budgets* work out what they are asked; *post* carries what goes to sinks.
+    Alerts are kept in the ledger's file, where it has one. *successes* and *budgets* work out what they are asked;
+    *post* carries what goes to sinks.
     """
     config, clock = gateway.config, gateway.clock
-    path = ledger_path(config) if path is None else path
     carrier = Carrier()
     sinks = open_sinks(config.alerts, carrier if post is None else post, environ)
     threads = isinstance(clock, SystemClock)
     targets = targets_of(config)
-    shelf = _Shelf(path if path is not None and path.exists() else None, threads=threads)
+    shelf = _Shelf(gateway.ledger.path if isinstance(gateway.ledger, SqliteLedger) else None, threads=threads)
     delivery = Delivery(
         sinks, config.alerts, clock, told=lambda alert: watch.life.told(alert), keep=lambda: watch.keep(),
         rng=random.Random(),
@@ -182,8 +175,8 @@ async def _running(watch: Watch, past: _Past, *, threads: bool) -> None:
         if reading is not None:
             await reading  # it has been told to stop, and holds the ledger open
         raise
-    except NegawattError as error:
-        log.error("what is watched begins anew: %s", error.message)
+    except Exception:  # better to watch without the past than not at all
+        log.exception("the past could not be read: what is watched begins anew")
     else:
         watch.remember(memory)
     await watch.run()
@@ -203,8 +196,9 @@ class _Past:
         """Return what is remembered of them. Raises `InputError`."""
         if self._path is not None:
             return past_of(self._path, self._targets, self._until, lambda: self.stopped, breathe=breathe)
-        rows: Iterable[Outcome] = self._ledger.rows(_since(self._targets, self._until), self._until)
-        return remembered([rows], self._targets, lambda: self.stopped, breathe=breathe)
+        rows = self._ledger.rows(_since(self._targets, self._until), self._until)
+        chunks: Iterable[Iterable[Ended]] = iter(lambda: list(islice(rows, _AT_ONCE)), [])
+        return remembered(chunks, self._targets, lambda: self.stopped, breathe=breathe)
 
 
 def past_of(

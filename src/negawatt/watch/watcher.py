@@ -73,6 +73,7 @@ class Watch:
         self._clock = clock
         self._sources = sources
         self._keep = keep
+        self._keeping = asyncio.Lock()  # what is newer is written later
         self._memory = Memory(targets)
         self._standings: dict[str, list[Standing]] = {}
         self._events: deque[tuple[str, str, str]] = deque(maxlen=_MOST_EVENTS)
@@ -126,13 +127,14 @@ class Watch:
 
     async def keep(self) -> None:
         """Write down the alerts that have changed; what cannot be written is tried again with the next."""
-        changed, dropped = self.life.take_changed()
-        if changed or dropped:
-            try:
-                await self._keep(changed, dropped)
-            except NegawattError as error:
-                log.error("%s", error.message)
-                self.life.give_back(changed, dropped)
+        async with self._keeping:
+            changed, dropped = self.life.take_changed()
+            if changed or dropped:
+                try:
+                    await self._keep(changed, dropped)
+                except NegawattError as error:
+                    log.error("%s", error.message)
+                    self.life.give_back(changed, dropped)
 
     def _heard(self, grown: Sequence[Grown]) -> list[Condition]:
         events = [self._events.popleft() for _ in range(len(self._events))]
@@ -141,12 +143,13 @@ class Watch:
         unpriced = self.observe.take_unpriced()
         if self._settings.anomalies:
             named = {one.about for one in self.life.open if one.name == "unpriced_model"}
-            for model, request_class in unpriced.items():
+            for raw, request_class in unpriced.items():
+                model = "".join(c if c.isprintable() else "?" for c in raw[:200])  # somebody's word, into logs and mail
                 about = model if model in named or len(named) < _MOST_UNPRICED else _OTHER_MODELS
                 named.add(about)
                 message = f"no price is known for {model}: what it costs is in no sum (class {request_class})"
                 found.append(Condition(
-                    "unpriced_model", about[:200], True, message[:500], request_class=request_class, event=True
+                    "unpriced_model", about, True, message, request_class=request_class, event=True
                 ))  # fmt: skip
         return found
 
