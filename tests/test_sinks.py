@@ -64,7 +64,7 @@ async def test_a_webhook_gets_signed_json_of_a_version():
     )  # fmt: skip
     assert await sinks[0].sender.send(trials(AT), AT) == "status 204"
     body = json.loads(bodies[0])
-    assert body["version"] == "negawatt.alerts/1" and [one["status"] for one in body["alerts"]] == [
+    assert body["version"] == "negawatt.webhook/1" and [one["status"] for one in body["alerts"]] == [
         "firing",
         "resolved",
     ]

@@ -205,6 +205,30 @@ async def test_numbers_for_a_monitor():
 
 
 @virtual
+async def test_what_the_dashboard_draws():
+    """Of each promise its objective, burn rates by window and state; of each alert since when it is, and whose."""
+    box = Box()
+    slo = {"cost_per_success_usd": 0.5, "output_inflation": 2.0}
+    async with watched(box, provider=Fake(delay_s=0.0), slo=slo, **PROMISED) as (w, watch):
+        await send(w, 20)
+        found = watch.dashboard()
+        rows = {row["name"]: row for row in found["slos"]}
+        assert rows["faq: error_rate"]["state"] == "ok" and rows["faq: error_rate"]["objective"] == 0.99
+        assert list(rows["faq: error_rate"]["burn_rates"]) == ["4.7m", "56m", "28m", "5.6h", "2.8d"]
+        assert rows["default: cost_per_success"]["state"] == "unknown" and found["alerts"] == []
+        await send(w, 40, fails=True)
+        found = watch.dashboard()
+        rows = {row["name"]: row for row in found["slos"]}
+        [alert] = found["alerts"]
+        assert rows["faq: error_rate"]["state"] == "firing" == alert["state"] and alert["owner"] == "support"
+        assert rows["faq: error_rate"]["since_s"] == alert["since_s"] and alert["until_s"] is None
+        await asyncio.sleep(8 * 3600)
+        found = watch.dashboard()
+        assert found["alerts"][0]["state"] == "resolved" and found["alerts"][0]["until_s"] > alert["since_s"]
+        assert {row["name"]: row["state"] for row in found["slos"]}["faq: error_rate"] == "breached"
+
+
+@virtual
 async def test_the_ledger_alone_says_the_same(tmp_path: Path):
     """What a gateway counted as it went, and what is read from its rows afterwards, are the same figures."""
     slo = {"error_rate": 0.01, "latency_p95_ms": 1_500, "ttft_p95_ms": 700, "cost_per_success_usd": 1.0}

@@ -24,6 +24,7 @@ from negawatt.watch.life import Life
 from negawatt.watch.memory import Grown, Memory
 from negawatt.watch.tally import Tallies
 from negawatt.watch.targets import Targets
+from negawatt.watch.tiles import alert_tiles, slo_tiles
 from negawatt.watch.values import (
     Budgets,
     Guesses,
@@ -230,6 +231,14 @@ class Watch:
                     "promises": promised,
                 })  # fmt: skip
         return rows
+
+    def dashboard(self) -> dict[str, list[dict[str, Any]]]:
+        """Return ``slos`` and ``alerts`` as flat rows, as the dashboard draws them (`negawatt.watch.tiles`)."""
+        firing = {f"{one.name} {one.about}": one for one in self.life.open if one.state == "firing"}
+        return {
+            "slos": list(slo_tiles(self._targets, self.slos(), self._standings, firing)),
+            "alerts": alert_tiles(self.life.open, self.life.over),
+        }
 
     def _firing(self) -> set[str]:
         """Return the fingerprints of what fires."""

@@ -1,6 +1,6 @@
 """Alerts as JSON of our own, to any address.
 
-    {"version": "negawatt.alerts/1", "sent_at": "2026-11-27T13:00:00+00:00", "url": null,
+    {"version": "negawatt.webhook/1", "sent_at": "2026-11-27T13:00:00+00:00", "url": null,
      "alerts": [{"id", "fingerprint", "status", "severity", "name", "about", "class", "owner", "message", "value",
                  "target", "unit", "started_at", "fired_at", "resolved_at"}]}
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from negawatt.watch.alert import Alert, iso
 from negawatt.watch.sinks import Headers, Line
 
-VERSION = "negawatt.alerts/1"
+VERSION = "negawatt.webhook/1"
 
 
 class WebhookSender:
