@@ -42,7 +42,9 @@ _MOST_EVENTS = 1_000  # between two looks
 _MOST_UNPRICED = 20  # alerts, each about one model; the others are one
 _OTHER_MODELS = "other models"
 # Of events that others raise, those that are not a mere warning.
-_SEVERE: Mapping[str, Severity] = {"semantic_cache_drift": "critical", "route_drift": "critical"}
+_SEVERE: Mapping[str, Severity] = {
+    "semantic_cache_drift": "critical", "route_drift": "critical", "budgets_unavailable": "critical"
+}  # fmt: skip
 
 Keep = Callable[[list[Alert], list[str]], Awaitable[None]]
 
