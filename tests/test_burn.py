@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from watched import fact
 
 from negawatt.config import parse_config
+from negawatt.errors import ConfigError
 from negawatt.ledger.outcome import ENDINGS
 from negawatt.watch.burn import PAIRS, SHORT, Burn, Rings, Standing, burn_rate
 from negawatt.watch.endings import BAD, GOOD, KINDS, LEFT, NOTHING, kind_of
@@ -187,3 +189,40 @@ def test_classes_have_their_own_word_over_that_for_all():
     assert (found["faq"].latency_s, found["faq"].window_s, found["faq"].owner) == (0.3, 7 * DAY_S, "support")
     assert [one.name for one in found["faq"].objectives] == ["latency_p95", "error_rate"]
     assert (found["plain"].latency_s, found["plain"].window_s) == (0.9, 28 * DAY_S)
+
+
+def test_a_stationary_world_raises_nothing():
+    """Ten days at 200 calls an hour, failures in bursts at half of what is allowed, looked at every five minutes."""
+    rng, targets = random.Random(11), promised(error_rate=0.01)
+    rings, start = Rings(targets.window_s), 100 * DAY_S
+    fired = []
+    for number in range(13 * 288):
+        at = start + number * 300
+        calls = rng.randint(5, 28)
+        errors = rng.randint(1, 5) if rng.random() < calls * 0.005 / 3 else 0
+        rings.add(at, counts(calls, min(calls, errors)))
+        if number > 3 * 288:
+            fired += [burn.pair.name for burn in rings.standings(targets, at)[0].burns if burn.fires(targets.least_bad)]
+    assert fired == []
+
+
+WRONG = [
+    ({"slo": {"error_rate": 0}}, "slo.error_rate"),
+    ({"slo": {"error_rate": 1}}, "slo.error_rate"),
+    ({"slo": {"latency_p95_ms": -1}}, "slo.latency_p95_ms"),
+    ({"slo": {"output_inflation": 0.5}}, "slo.output_inflation"),
+    ({"slo": {"window_days": 0}}, "slo.window_days"),
+    ({"slo": {"latency_p95": 1}}, "slo.latency_p95: there is no such field"),
+    ({"classes": {"faq": {"slo": {"latency_p95": 1}}}}, "classes.faq.slo.latency_p95: there is no such field"),
+    ({"classes": {"faq": {"slo": {"least_bad": 0}}}}, "classes.faq.slo.least_bad"),
+    ({"alerts": {"repeat_h": 0}}, "alerts.repeat_h"),
+    ({"alerts": {"url": "dashboard"}}, "alerts.url: expected an address"),
+]
+
+
+@pytest.mark.parametrize(("tables", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_a_promise_that_cannot_be_is_refused(tables: dict[str, Any], said: str):
+    """With the path of the field, before anything is opened."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(tables)
+    assert said in caught.value.message

@@ -77,16 +77,20 @@ def _lines(classes: list[dict[str, Any]]) -> list[str]:
 
 
 def _target(row: dict[str, Any]) -> str:
-    return "" if row["target"] is None else f"<= {row['target']:g} {row['unit']}"
+    if row["target"] is None:
+        return ""
+    share = row["unit"] == "share"
+    return f"<= {row['target'] * (100 if share else 1):g} {'%' if share else row['unit']}"
 
 
 def _said(row: dict[str, Any]) -> str:
     if "total" not in row:
-        return str(row["message"]) or ("nothing is known of it here" if row["verdict"] == "unknown" else "")
+        return str(row["message"]) or ("nothing is known of it here" if row["verdict"] == "unknown" else "as promised")
     if not row["total"]:
         return "no calls"
     burns = ", ".join(f"{name} {_rate(one['long'])}/{_rate(one['short'])}" for name, one in row["burn"].items())
-    return f"{row['good']} of {row['total']} good, {row['budget_left']:.1%} of the budget left; burns {burns}"
+    good = f"{row['good']} of {row['total']} good, {row['budget_left']:.1%} of the budget left"
+    return f"{good}; burn rates, long/short: {burns}"
 
 
 def _rate(rate: float | None) -> str:

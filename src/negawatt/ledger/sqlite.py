@@ -50,11 +50,6 @@ class SqliteLedger:
         self._thread.start()
 
     @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
-
-    @property
     def lost(self) -> int:
         """How many rows were given up because the disk did not take them for too long."""
         return self._lost
