@@ -11,7 +11,8 @@ import orjson
 import pytest
 from worlds import MODEL, ManualClock, World, answer, chat, settled, virtual, world
 
-from negawatt.errors import UpstreamStatus, UpstreamTimeout
+from negawatt.config import parse_config
+from negawatt.errors import ConfigError, UpstreamStatus, UpstreamTimeout
 from negawatt.ledger.outcome import Outcome
 from negawatt.telemetry import Sample, Telemetry
 from negawatt.telemetry.bounds import Models
@@ -410,3 +411,20 @@ def test_random_rows_add_up():
     metrics._waiting += rows
     found = sums(metrics)
     assert total(found, "negawatt_requests_total") == total(found, "negawatt_overhead_seconds_count") == 3_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"otel": {"endpoint": "collector:4318"}}, "telemetry.otel.endpoint"),
+        ({"otel": {"headers_env": {"a b": "TEAM"}}}, "telemetry.otel.headers_env.a b"),
+        ({"otel": {"share": 2.0}}, "telemetry.otel.share"),
+        ({"names": "newest"}, "telemetry.names"),
+        ({"metrics_port": 70_000}, "telemetry.metrics_port"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, Any], named: str):
+    """Before anything is opened."""
+    with pytest.raises(ConfigError) as refused:
+        parse_config({"telemetry": settings})
+    assert refused.value.param == named

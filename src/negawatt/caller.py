@@ -46,6 +46,7 @@ class Hints(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     risk: str | None = None  # counts only where it is above the class's
     deadline_ms: str | None = None
     cache_control: str | None = None
+    traceparent: str | None = None  # the trace that the call is part of
 
 
 class Scope(msgspec.Struct, frozen=True, gc=False, kw_only=True):

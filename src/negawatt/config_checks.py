@@ -45,6 +45,9 @@ class Problems:
         if semantic.same_answer < semantic.other_answer:
             what = f"expected a similarity of at least other_answer, which is {semantic.other_answer:g}"
             self._refuse("levers.semantic_cache.same_answer", what)
+        wrong = config.telemetry.otel.problem()
+        if wrong is not None:
+            self._refuse(f"telemetry.otel.{wrong[0]}", wrong[1])
         for name, policy in config.policies.items():
             self._policy(name, policy)
         for name, request_class in config.classes.items():

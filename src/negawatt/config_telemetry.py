@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from negawatt.config_types import Count, Name, Positive, Section, Share
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 
 
 class Otel(Section, frozen=True):
@@ -22,6 +25,13 @@ class Otel(Section, frozen=True):
     capture_content: bool = False  # spans have what was asked and answered
     interval_s: Positive = 15.0  # between two exports of metrics
     timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0  # of one export
+
+    def problem(self) -> tuple[str, str] | None:
+        """Return (field, what is wrong with it); None where nothing is."""
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            return "endpoint", "expected a URL that begins with http:// or https://"
+        bad = next((name for name in self.headers_env if not _HEADER.fullmatch(name)), None)
+        return None if bad is None else (f"headers_env.{bad[:50]}", "expected the name of a header")
 
 
 class Telemetry(Section, frozen=True):

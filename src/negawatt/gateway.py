@@ -133,9 +133,8 @@ class Gateway:
         self.layers = Layers(
             config.cache, store=store, clock=clock, background=self.background, telemetry=self.telemetry
         )
-        counter = Counter(
-            providers, WIRES, tokens, {"count_tokens": partial(assembly.counted_here, tokens)}, self.purse
-        )
+        here = {"count_tokens": partial(assembly.counted_here, tokens)}
+        counter = Counter(providers, WIRES, tokens, here, self.purse, self.monitor.onward)
         self.policies, self.route = assembly.routing(self._shared, choosing, conversations, providers, counter)
         self.structure = assembly.contracts(self._shared, self.policies)
         self.classify = Classify(config.classes, config.levers.classify, choosing.intents, choosing.embedder)
@@ -226,14 +225,15 @@ class Gateway:
                     ledger=ledger, accounts=accounts, access=access, tokens=tokens, recall=recall,
                     choosing=choosing, clock=clock, rng=rng or random.Random(), books=books,
                 )  # fmt: skip
-                try:
-                    if gateway.learner is not None:
-                        await gateway.learner.remember()
-                    yield gateway
-                finally:
-                    await gateway.background.drain()
-                    gateway.alarms.close()
-                    gateway.success.close()
+                async with gateway.monitor.exporting(environ):
+                    try:
+                        if gateway.learner is not None:
+                            await gateway.learner.remember()
+                        yield gateway
+                    finally:
+                        await gateway.background.drain()
+                        gateway.alarms.close()
+                        gateway.success.close()
         finally:
             for provider in own_providers.values():
                 await provider.close()

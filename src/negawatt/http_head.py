@@ -17,6 +17,7 @@ from negawatt.errors import BudgetExceeded, CircuitOpen, MethodNotAllowed, Upstr
 from negawatt.levers.meter import cache_of
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
+from negawatt.telemetry.traceparent import parent_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -57,12 +58,12 @@ _HINTS = {
     b"x-api-key": "key",
     b"api-key": "key",
 }
-# Headers that end here: they are about this connection, the caller's own key, browser or machine, or about us.
+# Headers that end here: they are about this connection, the caller's own key, browser, machine or trace, or about us.
 _OURS = frozenset({
-    b"accept", b"accept-encoding", b"accept-language", b"connection", b"content-encoding", b"content-type", b"cookie",
-    b"dnt", b"expect", b"forwarded", b"host", b"keep-alive", b"openai-organization", b"openai-project", b"pragma",
-    b"priority", b"proxy-authorization", b"proxy-connection", b"referer", b"te", b"trailer", b"transfer-encoding",
-    b"upgrade", b"upgrade-insecure-requests", b"user-agent", b"via", b"x-real-ip",
+    b"accept", b"accept-encoding", b"accept-language", b"baggage", b"connection", b"content-encoding", b"content-type",
+    b"cookie", b"dnt", b"expect", b"forwarded", b"host", b"keep-alive", b"openai-organization", b"openai-project",
+    b"pragma", b"priority", b"proxy-authorization", b"proxy-connection", b"referer", b"te", b"tracestate", b"trailer",
+    b"transfer-encoding", b"upgrade", b"upgrade-insecure-requests", b"user-agent", b"via", b"x-real-ip",
 })  # fmt: skip
 _OURS_BEGIN = (b"x-negawatt-", b"x-stainless-", b"sec-", b"x-forwarded-", b":")
 _MOST_PASSED = 64
@@ -105,6 +106,10 @@ class Head:
                 cross_site = value in (b"cross-site", b"same-site")
             elif name == b"access-control-request-headers":
                 asked = value
+            elif name == b"traceparent":
+                found["traceparent"] = value.decode("latin-1")
+                if parent_of(found["traceparent"]) is not None:  # ids and nothing else: a provider may have them
+                    passed.append(("traceparent", found["traceparent"]))
             elif name not in _OURS and not name.startswith(_OURS_BEGIN) and len(passed) < _MOST_PASSED:
                 passed.append((name.decode("latin-1"), value.decode("latin-1")))
         head = cls(Hints(**found), declared, origin, cross_site=cross_site)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from negawatt.clock import Clock
+from negawatt.call import Call
+from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
+from negawatt.errors import ConfigError
 from negawatt.levers.meter import Meter
+from negawatt.providers.rows import ROWS
 from negawatt.telemetry.counts import Sample, Telemetry
 from negawatt.telemetry.exposition import rendered
 from negawatt.telemetry.observed import Observed
 from negawatt.telemetry.old_names import named
 from negawatt.telemetry.series import Family, families
+from negawatt.telemetry.spans import Spans
+from negawatt.telemetry.tracing import Tracer, withheld
+
+if TYPE_CHECKING:
+    from negawatt.telemetry.otel import Exporter
 
 
 def names_of(config: Config) -> Iterator[str]:
@@ -27,13 +38,44 @@ def names_of(config: Config) -> Iterator[str]:
         yield "auto"
 
 
+def _exporter(config: Config, environ: Mapping[str, str], tracer: Tracer | None) -> Exporter:
+    settings = config.telemetry.otel
+    headers = {}
+    for name, variable in settings.headers_env.items():
+        if not environ.get(variable):
+            where = f"telemetry.otel.headers_env.{name}"
+            raise ConfigError(f"{where}: the variable {variable} is not set", param=where)
+        headers[name] = environ[variable]
+    try:
+        from negawatt.telemetry.otel import Exporter
+    except ImportError as error:
+        message = "telemetry.otel.endpoint: OpenTelemetry is not installed: pip install 'negawatt[otel]'"
+        raise ConfigError(message, param="telemetry.otel.endpoint") from error
+    spans = Spans(naming=config.telemetry.names, addresses=dict(_addresses(config)))
+    return Exporter(settings, headers, tracer=tracer, spans=spans)
+
+
+def _addresses(config: Config) -> Iterator[tuple[str, tuple[str, int]]]:
+    """Yield the host and port of each provider that has one."""
+    for provider in config.providers:
+        row = ROWS.get(provider.kind or provider.name)
+        url = urlsplit(provider.base_url or (None if row is None else row.base_url) or "")
+        if url.hostname:
+            yield provider.name, (url.hostname, url.port or (443 if url.scheme == "https" else 80))
+
+
 class Monitor:
     """The metrics of one gateway. *zone*: of the electricity grid."""
 
     def __init__(self, config: Config, telemetry: Telemetry, clock: Clock, *, zone: str) -> None:
         settings = config.telemetry
+        self._config = config
         self._naming = settings.names
         self._telemetry = telemetry
+        otel = settings.otel
+        # In a replay, time is not that of a collector.
+        self._exports = otel.endpoint is not None and isinstance(clock, SystemClock)
+        self.tracer = Tracer(otel) if self._exports and otel.traces else None
         self.observed = None
         if settings.metrics:
             self.observed = Observed(
@@ -44,12 +86,50 @@ class Monitor:
         """Be told of each row that *meter* writes, and ask how much is in flight and how many rows were lost."""
         if self.observed is not None:
             meter.observers.append(self.observed.observe)
+        if self.tracer is not None:
+            meter.traced = self.tracer.observe
         self._telemetry.sources.append(
             lambda: [
                 Sample("negawatt_inflight_requests", (), in_flight()),
                 Sample("negawatt_ledger_rows_lost_total", (), lost()),
             ]
         )
+
+    @property
+    def onward(self) -> Callable[[Call, int], Call] | None:
+        """What providers are told of a call's trace; None: what the caller says."""
+        if self.tracer is not None:
+            return self.tracer.onward
+        return None if self._config.telemetry.otel.propagate else withheld
+
+    @asynccontextmanager
+    async def exporting(self, environ: Mapping[str, str]) -> AsyncIterator[None]:
+        """Send traces and metrics to the collector meanwhile, where there is one. Raises `ConfigError`."""
+        if not self._exports:
+            yield
+            return
+        settings = self._config.telemetry.otel
+        exporter = _exporter(self._config, environ, self.tracer)
+        self._telemetry.sources.append(lambda: [
+            Sample("negawatt_telemetry_dropped_total", (("what", what),), dropped)
+            for what, dropped in (
+                ("spans", exporter.dropped["spans"]), ("metrics", exporter.dropped["metrics"]),
+                ("calls", 0 if self.tracer is None else self.tracer.dropped),
+            )
+        ])  # fmt: skip
+        telling = asyncio.ensure_future(self._tell(exporter, settings.interval_s)) if settings.metrics else None
+        try:
+            yield
+        finally:
+            if telling is not None:
+                telling.cancel()
+                exporter.tell([family.copy() for family in self.families()])
+            await asyncio.to_thread(exporter.close)
+
+    async def _tell(self, exporter: Exporter, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            exporter.tell([family.copy() for family in self.families()])
 
     def families(self, more: Iterable[Sample] = ()) -> list[Family]:
         """Return all metrics as they are now. *more*: what is so at this moment."""

@@ -65,6 +65,7 @@ class Meter:
         self._versions = _encode(accounts.versions).decode()
         self.fingerprinted: frozenset[str] = frozenset()  # classes whose rows need their request's digest
         self.observers: list[Callable[[Outcome], None]] = []  # told of each row; what they do is on the path
+        self.traced: Callable[[Call, Trail, Outcome], None] | None = None  # likewise, of calls with their trail
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
         trail = call.trail
@@ -101,6 +102,8 @@ class Meter:
         self._ledger.append(outcome, content)
         for observer in self.observers:
             observer(outcome)
+        if self.traced is not None:
+            self.traced(call, trail, outcome)
 
     def outcome(self, call: Call, trail: Trail) -> Outcome:
         """Return the row of a call that has ended."""

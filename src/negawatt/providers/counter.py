@@ -54,7 +54,8 @@ class Counter:
 
     *wires* are the protocols that providers may speak. *here* answers what we can answer ourselves in a protocol that
     the provider does not speak. *tokens* counts what a provider does not tell, and learns from what it does. *purse*
-    pays, before anybody is asked; None: everything may be asked.
+    pays, before anybody is asked; None: everything may be asked. *onward* says what a provider is told of the call's
+    trace at each attempt; None: what the caller says.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Counter:
         tokens: TokenCounter,
         here: Mapping[str, Here] | None = None,
         purse: Purse | None = None,
+        onward: Callable[[Call, int], Call] | None = None,
     ) -> None:
         self._providers = providers
         self._wires = wires
@@ -71,6 +73,7 @@ class Counter:
         self._answers: dict[str, int] = {}  # of each model
         self._here = here or {}
         self._purse = purse
+        self._onward = onward
         self._routes: dict[tuple[str, str], Translation | None] = {}
 
     async def __call__(self, call: Call) -> Reply:
@@ -110,6 +113,8 @@ class Counter:
         attempt = call.trail.open_attempt(target)
         attempt.on_close = settle
         attempt.aside = call.aside
+        if self._onward is not None:
+            call = self._onward(call, len(call.trail.attempts) - 1)
         try:
             reply = await self._providers[target.provider].ask(call, target)
             if reply.streamed:

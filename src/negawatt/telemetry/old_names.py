@@ -38,7 +38,9 @@ def named(families: list[Family], naming: Naming) -> list[Family]:
 
 def _add(found: dict[str, Family], instrument: Instrument, old: str, family: Family) -> None:
     name = prometheus_name(old, instrument.kind, instrument.unit)
-    into = found.setdefault(name, Family(name, family.kind, f"Old name, see {instrument.prometheus}.", []))
+    into = found.setdefault(
+        name, Family(name, family.kind, f"Old name, see {instrument.prometheus}.", [], old, instrument.unit)
+    )
     kind = _TOKEN_TYPES.get(instrument)
     for labels, value in family.points:
         into.points.append((_labels(labels, kind), value))

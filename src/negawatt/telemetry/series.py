@@ -41,21 +41,30 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def with_(self, other: Histogram) -> Histogram:
-        """Return what both have seen. Their bounds are the same."""
-        both = Histogram(self.bounds)
-        both.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
-        both.sum = self.sum + other.sum
-        return both
+    def copy(self) -> Histogram:
+        """Return what it has seen so far."""
+        copy = Histogram(self.bounds)
+        copy.counts, copy.sum = list(self.counts), self.sum
+        return copy
 
 
 class Family(NamedTuple):
-    """One metric with all its series, as it is now. *name*: Prometheus' name, ``_total`` included."""
+    """One metric with all its series, as it is now.
+
+    *name*: Prometheus' name, ``_total`` included; *otel* and *unit* as OpenTelemetry has them.
+    """
 
     name: str
     kind: str
     text: str
     points: list[tuple[Labels, float | Histogram]]
+    otel: str
+    unit: str = ""
+
+    def copy(self) -> Family:
+        """Return the same, which nobody adds to any more."""
+        points = [(labels, one.copy() if isinstance(one, Histogram) else one) for labels, one in self.points]
+        return self._replace(points=points)
 
 
 class Metric:
@@ -100,7 +109,8 @@ class Metric:
             for values, one in sorted(self._numbers.items())
         ]
         points += [(tuple(zip(names, values, strict=True)), one) for values, one in sorted(self._histograms.items())]
-        return Family(self.instrument.prometheus, self.instrument.kind, self.instrument.text, points)
+        one = self.instrument
+        return Family(one.prometheus, one.kind, one.text, points, one.name, one.unit)
 
 
 def families(samples: Iterable[Sample]) -> list[Family]:
@@ -110,7 +120,9 @@ def families(samples: Iterable[Sample]) -> list[Family]:
         family = found.get(sample.name)
         if family is None:
             known = INSTRUMENTS.get(sample.name)
-            kind, text = ("untyped", "") if known is None else (known.kind, known.text)
-            family = found[sample.name] = Family(sample.name, kind, text, [])
+            family = Family(sample.name, "untyped", "", [], sample.name)
+            if known is not None:
+                family = Family(sample.name, known.kind, known.text, [], known.name, known.unit)
+            found[sample.name] = family
         family.points.append((sample.labels, sample.value))
     return list(found.values())
