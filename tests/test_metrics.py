@@ -14,13 +14,13 @@ from worlds import MODEL, ManualClock, World, answer, chat, settled, virtual, wo
 from negawatt.config import parse_config
 from negawatt.errors import ConfigError, UpstreamStatus, UpstreamTimeout
 from negawatt.ledger.outcome import Outcome
-from negawatt.telemetry import Sample, Telemetry
+from negawatt.telemetry import Sample, Telemetry, exposition
 from negawatt.telemetry.bounds import Models
-from negawatt.telemetry.exposition import exposition, wants_openmetrics
+from negawatt.telemetry.exposition import wants_openmetrics, written
 from negawatt.telemetry.instruments import FOLDED, INSTRUMENTS, REQUESTS
 from negawatt.telemetry.names import OWN_SECONDS, SECONDS, TOKENS
 from negawatt.telemetry.observed import Observed
-from negawatt.telemetry.series import OTHER, Metric, families
+from negawatt.telemetry.series import OTHER, Metric
 
 LINE = re.compile(r"([a-z_:][a-z0-9_:]*)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\\n]|\\.)*)"')
@@ -204,7 +204,7 @@ def observed(clock: Any = None, **fields: Any) -> Observed:
 
 
 def sums(found: Observed) -> Series:
-    return read(exposition(metric.family() for metric in found.metrics()))
+    return read(written(metric.family() for metric in found.metrics()))
 
 
 def told(found: Observed, *rows: Outcome) -> Series:
@@ -367,11 +367,12 @@ def test_openmetrics_is_for_those_who_ask(accept: str, openmetrics: bool):
 
 def test_openmetrics_names_counters_without_total_and_ends():
     """TYPE and HELP name the metric, samples have the suffix, nothing follows # EOF."""
-    found = families([Sample("negawatt_alerts_total", (("alert", "x"), ("about", 'a "b"\n\\')), 2)])
+    found = [Sample("negawatt_alerts_total", (("alert", "x"), ("about", 'a "b"\n\\')), 2), Sample("own", (), 1)]
     text = exposition(found, openmetrics=True).decode()
     assert "# TYPE negawatt_alerts counter\n" in text
     assert 'negawatt_alerts_total{alert="x",about="a \\"b\\"\\n\\\\"} 2\n' in text
-    assert text.endswith("# EOF\n")
+    assert text.endswith("# EOF\n") and "# TYPE own unknown\n" in text
+    assert "# TYPE own gauge\n" in exposition(found, {"own": ("gauge", "What others describe.")}).decode()
     assert "# TYPE negawatt_alerts_total counter\n" in exposition(found).decode()
 
 
@@ -380,7 +381,7 @@ def test_samples_of_others_come_beside_what_is_counted():
     telemetry = Telemetry()
     telemetry.count("negawatt_alerts_total", alert="x", about="y")
     telemetry.sources.append(lambda: [Sample("negawatt_budget_remaining_ratio", (("budget", "team"),), 0.25)])
-    text = exposition(families(telemetry.sampled())).decode()
+    text = exposition(telemetry.sampled()).decode()
     assert "# TYPE negawatt_budget_remaining_ratio gauge" in text
     assert 'negawatt_budget_remaining_ratio{budget="team"} 0.25' in text
 

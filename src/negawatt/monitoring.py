@@ -134,15 +134,15 @@ class Monitor:
     def families(self, more: Iterable[Sample] = ()) -> list[Family]:
         """Return all metrics as they are now. *more*: what is so at this moment."""
         found = [] if self.observed is None else [one.family() for one in self.observed.metrics() if len(one)]
-        found = named(found, self._naming)
         series = sum(len(family.points) for family in found)
         now = [*self._telemetry.sampled(), *more, Sample("negawatt_series", (), series)]
-        return sorted([*found, *families(now)], key=lambda family: family.name)
+        return [*named(found, self._naming), *families(now)]
 
     async def text(self, more: Iterable[Sample] = (), *, openmetrics: bool = False) -> bytes:
-        """Return them as text. Calls come between the metrics: with all labels in use, there are many lines."""
+        """Return them as text. Calls come between the pieces: with all labels in use, there are many lines."""
         parts = []
         for family in self.families(more):
-            parts.append(rendered(family, openmetrics=openmetrics))
-            await asyncio.sleep(0)
+            for piece in rendered(family, openmetrics=openmetrics):
+                parts.append(piece)
+                await asyncio.sleep(0)
         return ("".join(parts) + ("# EOF\n" if openmetrics else "")).encode()

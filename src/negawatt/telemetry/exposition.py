@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
-from negawatt.telemetry.counts import Labels
-from negawatt.telemetry.series import Family, Histogram
+from negawatt.telemetry.counts import Labels, Sample
+from negawatt.telemetry.instruments import DESCRIBED
+from negawatt.telemetry.series import Family, Histogram, families
 
+_AT_ONCE = 100  # series, of some twenty lines at most
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -33,26 +35,39 @@ def _quality(parameters: Iterable[str]) -> float:
     return 1.0
 
 
-def rendered(family: Family, *, openmetrics: bool = False) -> str:
-    """Return *family* as lines of text. OpenMetrics names a counter without ``_total``, and ends in ``# EOF``."""
+def rendered(family: Family, *, openmetrics: bool = False) -> Iterator[str]:
+    """Yield *family* as lines of text, some hundred at a time.
+
+    OpenMetrics names a counter without ``_total``.
+    """
     name, kind = family.name, family.kind
     if openmetrics:
         name = name.removesuffix("_total") if kind == "counter" else name
         kind = "unknown" if kind == "untyped" else kind
     text = _escaped_help(family.text) if not openmetrics else _escaped(family.text)
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-    for labels, value in family.points:
+    for number, (labels, value) in enumerate(family.points):
+        if number % _AT_ONCE == _AT_ONCE - 1:
+            yield "\n".join(lines) + "\n"
+            lines = []
         said = _said(labels)
         if isinstance(value, Histogram):
             _histogram(lines, family.name, said, value)
         else:
             lines.append(f"{family.name}{{{said}}} {_number(value)}" if said else f"{family.name} {_number(value)}")
-    return "\n".join(lines) + "\n"
+    yield "\n".join(lines) + "\n"
 
 
-def exposition(found: Iterable[Family], *, openmetrics: bool = False) -> bytes:
+def exposition(
+    samples: Iterable[Sample], described: Mapping[str, tuple[str, str]] = DESCRIBED, *, openmetrics: bool = False
+) -> bytes:
+    """Return *samples* as text. *described*: type and help text of each name; what it lacks is untyped."""
+    return written(families(samples, described), openmetrics=openmetrics)
+
+
+def written(found: Iterable[Family], *, openmetrics: bool = False) -> bytes:
     """Return all of *found* as one text."""
-    text = "".join(rendered(family, openmetrics=openmetrics) for family in found)
+    text = "".join(piece for family in found for piece in rendered(family, openmetrics=openmetrics))
     return (text + "# EOF\n" if openmetrics else text).encode()
 
 

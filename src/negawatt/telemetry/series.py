@@ -7,11 +7,11 @@ by labels; here a call keeps hold of the series of its like, and an addition is 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from negawatt.telemetry.counts import Labels, Sample
-from negawatt.telemetry.instruments import INSTRUMENTS
+from negawatt.telemetry.instruments import DESCRIBED, INSTRUMENTS
 from negawatt.telemetry.names import Instrument
 
 _MOST_SERIES = 5_000  # of one metric; beyond it all labels are OTHER, so that sums stay right
@@ -21,18 +21,20 @@ OTHER = "other"
 class Number:
     """One series that only grows. *value* is in the unit of its metric times the metric's scale."""
 
-    __slots__ = ("value",)
+    __slots__ = ("labels", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Labels = ()) -> None:
+        self.labels = labels
         self.value: float = 0
 
 
 class Histogram:
     """One series of a histogram: how many values fell into each bucket, not those below it; and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "labels", "sum")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...], labels: Labels = ()) -> None:
+        self.labels = labels
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)  # the last one: above all bounds
         self.sum = 0.0
@@ -84,18 +86,21 @@ class Metric:
         found = self._numbers.get(values)
         if found is None:
             values = self._bounded(values)
-            found = self._numbers.setdefault(values, Number())
+            found = self._numbers.setdefault(values, Number(self._labels(values)))
         return found
 
     def histogram(self, *values: str) -> Histogram:
         found = self._histograms.get(values)
         if found is None:
             values = self._bounded(values)
-            found = self._histograms.setdefault(values, Histogram(self.instrument.buckets))
+            found = self._histograms.setdefault(values, Histogram(self.instrument.buckets, self._labels(values)))
         return found
 
     def _bounded(self, values: tuple[str, ...]) -> tuple[str, ...]:
         return values if len(self) < _MOST_SERIES else (OTHER,) * len(values)
+
+    def _labels(self, values: tuple[str, ...]) -> Labels:
+        return tuple(zip(self.instrument.labels, values, strict=True))
 
     def keep(self, alive: set[int]) -> None:
         """Drop the series that are not *alive*, by their `id`."""
@@ -103,26 +108,23 @@ class Metric:
         self._histograms = {values: one for values, one in self._histograms.items() if id(one) in alive}
 
     def family(self) -> Family:
-        names, scale = self.instrument.labels, self._scale
+        one, scale = self.instrument, self._scale
         points: list[tuple[Labels, float | Histogram]] = [
-            (tuple(zip(names, values, strict=True)), one.value / scale if scale != 1 else one.value)
-            for values, one in sorted(self._numbers.items())
+            (number.labels, number.value / scale if scale != 1 else number.value) for number in self._numbers.values()
         ]
-        points += [(tuple(zip(names, values, strict=True)), one) for values, one in sorted(self._histograms.items())]
-        one = self.instrument
+        points += [(histogram.labels, histogram) for histogram in self._histograms.values()]
         return Family(one.prometheus, one.kind, one.text, points, one.name, one.unit)
 
 
-def families(samples: Iterable[Sample]) -> list[Family]:
+def families(samples: Iterable[Sample], described: Mapping[str, tuple[str, str]] = DESCRIBED) -> list[Family]:
     """Return *samples* by metric, each metric once and in order of its labels."""
     found: dict[str, Family] = {}
     for sample in sorted(samples, key=lambda one: (one.name, one.labels)):
         family = found.get(sample.name)
         if family is None:
+            kind, text = described.get(sample.name, ("untyped", ""))
             known = INSTRUMENTS.get(sample.name)
-            family = Family(sample.name, "untyped", "", [], sample.name)
-            if known is not None:
-                family = Family(sample.name, known.kind, known.text, [], known.name, known.unit)
-            found[sample.name] = family
+            otel, unit = (sample.name, "") if known is None else (known.name, known.unit)
+            family = found[sample.name] = Family(sample.name, kind, text, [], otel, unit)
         family.points.append((sample.labels, sample.value))
     return list(found.values())
