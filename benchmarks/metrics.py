@@ -6,8 +6,11 @@ Rows are those of real calls through a gateway in this process, whose provider i
 metrics take note of a row. `fold`: beside the path, they add it up. `trace` and `onward`: on the path, where traces are
 on, a call is taken note of, and a provider is told of its trace. `call`: CPU of this process for a whole call through
 the server's application, without sockets, metrics on and off in turns. `scrape`: 200 models, 5 classes and 4 endings,
-as text; `longest_pause_ms` is how long the event loop was kept from anything else. Each figure is the median of the
-rounds, with the least and the most. The last line is one JSON object.
+as text; `longest_pause_ms` is how long the event loop was kept from anything else. `add` and `histogram`: one addition
+to a counter and to a histogram; where prometheus_client is installed, the same with its, whose series are held
+likewise, and `peer_text_ms`, its text of 5,000 series. `spans`: making and encoding the spans of one call, in the
+thread that sends them, where `negawatt[otel]` is installed. Each figure is the median of the rounds, with the
+least and the most. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,8 +35,11 @@ from negawatt.gateway import Gateway
 from negawatt.ledger.memory import MemoryLedger
 from negawatt.ledger.outcome import Outcome
 from negawatt.server import Server
+from negawatt.telemetry.names import SECONDS
 from negawatt.telemetry.observed import Observed
-from negawatt.telemetry.tracing import Tracer
+from negawatt.telemetry.series import Histogram, Number
+from negawatt.telemetry.spans import Spans
+from negawatt.telemetry.tracing import Seen, Tracer
 
 Json = dict[str, Any]
 MODEL = "gpt-4o-mini"
@@ -184,6 +190,58 @@ class Pauses:
             self.longest_s = max(self.longest_s, time.perf_counter() - before)
 
 
+def additions() -> Json:
+    """Return the microseconds that one addition takes: ours, and prometheus_client's where it is installed."""
+    number, histogram = Number(), Histogram(SECONDS)
+
+    def add() -> None:
+        for _ in range(ROWS):
+            number.value += 1
+
+    found: Json = {
+        "add_us": timed(add, ROWS),
+        "histogram_us": timed(lambda: [histogram.add(1.0) for _ in range(ROWS)] and None, ROWS),
+    }
+    try:
+        import prometheus_client as peer
+    except ImportError:
+        return found
+    registry = peer.CollectorRegistry()
+    counter = peer.Counter("c", "c", ["model", "kind"], registry=registry)
+    histograms = peer.Histogram("h", "h", ["model", "kind"], buckets=SECONDS, registry=registry)
+    one, other = counter.labels("m", "k"), histograms.labels("m", "k")
+    found["peer_add_us"] = timed(lambda: [one.inc() for _ in range(ROWS)] and None, ROWS)
+    found["peer_histogram_us"] = timed(lambda: [other.observe(1.0) for _ in range(ROWS)] and None, ROWS)
+    for model in range(200):
+        for kind in range(20):
+            counter.labels(str(model), str(kind)).inc()
+        for kind in range(5):
+            histograms.labels(str(model), str(kind)).observe(1.0)
+    began = time.perf_counter()
+    lines = peer.generate_latest(registry).count(b"\n")
+    return {**found, "peer_text_ms": (time.perf_counter() - began) * 1e3, "peer_text_lines": lines}
+
+
+def spans_of(row: Outcome) -> Json:
+    """Return the microseconds to make and encode the spans of one call; nothing where OpenTelemetry is missing."""
+    try:
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+        from opentelemetry.sdk.resources import Resource
+
+        from negawatt.telemetry.otel import Maker
+    except ImportError:
+        return {}
+    spans, maker = Spans(naming="new", addresses={"openai": ("api.example", 443)}), Maker(Resource.create({}))
+    seen = Seen(row, 7, None, {"gen_ai.request.temperature": 0}, ("stop",), None)
+
+    def send() -> None:
+        for _ in range(10):
+            made = [span for _ in range(100) for span in spans.of(seen)]
+            encode_spans(maker.readable(made)).SerializeToString()
+
+    return {"spans_us": timed(send, 1_000)}
+
+
 def spread(values: list[float]) -> Json:
     return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3),
             "n": len(values)}  # fmt: skip
@@ -203,6 +261,8 @@ async def measured(rounds: int) -> Json:
                 observe, fold = folding(row)
                 found.setdefault("observe_us", []).append(observe)
                 found.setdefault(f"fold_{kind}_us", []).append(fold)
+            for name, value in {**additions(), **spans_of(rows["miss"])}.items():
+                found.setdefault(name, []).append(value)
             trace, onward = await tracing(gateway, rows["miss"])
             found.setdefault("trace_us", []).append(trace)
             found.setdefault("onward_us", []).append(onward)

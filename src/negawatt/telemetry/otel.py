@@ -47,7 +47,7 @@ class Exporter:
         resource = Resource.create({"service.name": settings.service_name, "service.version": __version__})
         self._tracer = tracer
         self._spans = spans
-        self._maker = _Maker(resource)
+        self._maker = Maker(resource)
         self._span_exporter = OTLPSpanExporter(endpoint=f"{base}/v1/traces", **usual)
         self._metric_exporter = OTLPMetricExporter(endpoint=f"{base}/v1/metrics", **usual)
         self._resource = resource
@@ -130,7 +130,7 @@ class _Kept(SpanProcessor):
         self.spans.append(span)
 
 
-class _Maker:
+class Maker:
     """Makes OpenTelemetry's spans of ours."""
 
     def __init__(self, resource: Resource) -> None:
