@@ -64,6 +64,7 @@ ROOMS = {
     },
     "checks": {"wire", "economics", "prompts", "shape"},
     "watch": {"ledger", "shape"},
+    "web": {"ledger"},
     "commands": {
         "access",
         "exports",
@@ -94,6 +95,7 @@ TOP = {
     "doors", "key_routes", "watching", "watch_routes",
     "feedback_routes", "succeeding",
     "budgeting", "budget_routes",
+    "web_routes", "web_sources",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

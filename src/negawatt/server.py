@@ -50,6 +50,7 @@ from negawatt.metrics_routes import MetricsRoutes
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
 from negawatt.watch_routes import WatchRoutes
+from negawatt.web_routes import WebRoutes
 from negawatt.wire.wires import WIRES
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Server:
         self._routes["GET", "/healthz"] = self._healthz
         self._routes["GET", "/readyz"] = self._readyz
         self._paths = {path for _, path in self._routes}
+        self._web = WebRoutes(gateway, self._read)
         self._more: tuple[Routes, ...] = (
             LayerRoutes(gateway, self._read),
             KeyRoutes(gateway, self._read),
@@ -81,6 +83,7 @@ class Server:
             BudgetRoutes(gateway),
             WatchRoutes(gateway),
             *((MetricsRoutes(gateway),) if gateway.config.telemetry.metrics_port is None else ()),
+            self._web,
         )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -104,6 +107,14 @@ class Server:
                 head.wire = WIRES["messages"]  # whoever asks in its words is answered in them, wherever they ask
             self._count(error, self._route(scope["path"]))
             await send_error(send, error, None, head)
+
+    def stop(self) -> None:
+        """End what would go on for ever: the server is about to close its connections."""
+        self._web.close()
+
+    def close(self) -> None:
+        """Let go of what is open; call `stop` before."""
+        self._web.release()
 
     # -- routes ------------------------------------------------------------------------------------------------
 

@@ -196,13 +196,14 @@ async def _serve(
         gateway.accounts.warm()
         refuse_open_doors(config, gateway.keyring)  # the file of keys may have changed since it was looked at
         await asyncio.to_thread(_note_start, gateway)
+        application = Server(gateway)
         _listen(listener)  # from here on nobody is turned away: who comes early waits
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        server = _uvicorn(Server(gateway))
-        with _stopping_in_order(server):
+        server = _uvicorn(application)
+        with contextlib.closing(application), _stopping_in_order(server, application.stop):
             ready()
             await server._serve([listener])
 
@@ -251,16 +252,22 @@ def _note_start(gateway: Gateway) -> None:
 
 
 @contextlib.contextmanager
-def _stopping_in_order(server: uvicorn.Server) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop *server*, and nothing else: what is open beside it must still be closed.
+def _stopping_in_order(server: uvicorn.Server, stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM *stop* what has no end, then *server*, and nothing else: what is open beside it must still
+    be closed.
 
     uvicorn's own handling raises the signal again when it is done, which would end the process before the ledger
     has written its last rows.
     """
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def handle(number: int) -> None:
+        stop()
+        server.handle_exit(number, None)
+
     for number in numbers:
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, handle, number)
     try:
         yield
     finally:

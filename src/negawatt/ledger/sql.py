@@ -9,7 +9,7 @@ import types
 from collections.abc import Sequence
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from negawatt.ledger import sql_success
+from negawatt.ledger import sql_rollups, sql_success
 from negawatt.ledger.outcome import FIELDS, Outcome
 from negawatt.ledger.sql_watch import ALERTS
 
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS content (
     call_id TEXT PRIMARY KEY, request BLOB NOT NULL, response BLOB
 ) WITHOUT ROWID;
 """
-REST += ALERTS + sql_success.TABLES
+REST += ";".join((ALERTS, sql_success.TABLES, sql_rollups.SCHEMA))
 
 NAMES = ", ".join(FIELDS)
 SELECT = f"SELECT {NAMES} FROM outcome WHERE received_at >= ? AND received_at < ? ORDER BY received_at, id"

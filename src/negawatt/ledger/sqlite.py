@@ -22,6 +22,8 @@ from negawatt.errors import InputError
 from negawatt.ledger import sql, sql_success
 from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.outcome import FIELDS, Content, Outcome
+from negawatt.ledger.rollups import RollupWriter
+from negawatt.ledger.sql_rollups import DIRTY
 from negawatt.ledger.words import Words
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class SqliteLedger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = opened(path)
+        self._rollups = RollupWriter(self._connection, path)
         self._waiting: list[tuple[Outcome, Content | None]] = []
         self._words = Words()
         # Called by the writer after each round, with its connection and outside of any transaction.
@@ -100,11 +103,13 @@ class SqliteLedger:
             connection.close()
 
     def _run(self) -> None:
+        more = False  # of the roll-ups, which wait for nothing but the rows
         while not self._closing:
-            self._wake.wait(INTERVAL_S)
+            self._wake.wait(0 if more else INTERVAL_S)
             self._wake.clear()
             self._drain()
             self._keep_up()
+            more = self._rollups.work()
         self._drain()
 
     def _keep_up(self) -> None:
@@ -164,6 +169,7 @@ class SqliteLedger:
             cursor.execute("ROLLBACK")
             raise
         cursor.execute("COMMIT")
+        self._rollups.wrote()
 
 
 def _insert(cursor: sqlite3.Cursor, rows: Sequence[tuple[Any, ...]], statement: Any) -> None:
@@ -295,6 +301,7 @@ def update_rows(path: Path, outcomes: Sequence[Outcome]) -> None:
         values = [(*(getattr(o, name) for name in sql.REPRICED), o.id) for o in outcomes]
         connection.executemany(sql.REPRICE, values)
         connection.executemany(sql_success.TOUCH_ROW, [(o.id,) for o in outcomes])
+        connection.executemany(DIRTY, [(o.id,) for o in outcomes])  # their roll-ups have to be made anew
         connection.execute("COMMIT")
     finally:
         connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -24,7 +25,10 @@ async def learned_rows(config: Config, cases: Cases) -> list[dict[str, Any]]:
     they judged (Wilson's interval, 95 %); how many were given is not known here, for only what is drawn for review is
     written down.
     """
-    return [_row(config, name, await cases.recent(*name, limit=REMEMBERED)) for name in await cases.classes()]
+    rows = []
+    for name in await cases.classes():  # a rule is made of many cases: not while others wait
+        rows.append(await asyncio.to_thread(_row, config, name, await cases.recent(*name, limit=REMEMBERED)))
+    return rows
 
 
 def _row(config: Config, name: Tier, cases: list[Case]) -> dict[str, Any]:

@@ -1,0 +1,371 @@
+"""The dashboard over HTTP: the pages at ``/``, and under ``/admin/api`` what they show. docs/dashboard_api.md.
+
+Looking changes nothing. What is shown is for administrators; the pages themselves hold no data and are for anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+import orjson
+
+from negawatt.caller import Caller
+from negawatt.errors import (
+    AuthenticationError,
+    InvalidRequest,
+    NegawattError,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    body_of,
+)
+from negawatt.gateway import Gateway
+from negawatt.http_head import EVENTS, JSON, Head, Headers, Receive, Send, send_body
+from negawatt.ledger.explorer import find, one
+from negawatt.ledger.export import shown as shown_row
+from negawatt.ledger.rollup_reader import Reader, Snapshot
+from negawatt.levers.admit import administrator
+from negawatt.web import asking, tables
+from negawatt.web.live import WATCHERS, Live
+from negawatt.web.overview import overview
+from negawatt.web.pages import INDEX, STRICT, File, load
+from negawatt.web.period import Period, period_of
+from negawatt.web.pool import Pool, TooMany
+from negawatt.web.sessions import Session, Sessions, cookie_of, set_cookie
+from negawatt.web_sources import (
+    LEVERS,
+    Sources,
+    cache_modes,
+    classes_of,
+    facts_of,
+    learned_of,
+    policies_of,
+    shaped_of,
+    success_of,
+)
+
+_API = "/admin/api/"
+_PERIOD = ("zone", "since", "until", "bucket")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PRIVATE: Headers = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_REQUEST = re.compile(r"/admin/api/requests/([^/]{1,300})")
+_MOST_BODY = 8_192
+_encode = msgspec.json.Encoder().encode
+
+Read = Callable[[Head, Receive], Awaitable[bytes | None]]
+Query = Mapping[str, list[str]]
+Answer = Callable[[Query], Awaitable[Any]]
+
+
+class NoRollups(NegawattError):
+    """The ledger is of a kind that the dashboard cannot read."""
+
+    status = 501
+    type = "not_supported_error"
+    code = "no_rollups"
+
+
+class WebRoutes:
+    """Answers what the dashboard of *gateway* asks. *read* reads a request's body; *sources*: what others add."""
+
+    def __init__(self, gateway: Gateway, read: Read, sources: Sources | None = None) -> None:
+        self._gateway = gateway
+        self._read = read
+        self.sources = sources or Sources()
+        self.sessions = Sessions(gateway.clock.time)
+        self.live = Live(gateway.clock.time, lambda: gateway.admit.in_flight)
+        gateway.meter.observers.append(self.live.seen)
+        self._started_s = gateway.clock.time()
+        self._files = load()
+        path = getattr(gateway.ledger, "path", None)
+        self._pool = Pool(path) if isinstance(path, Path) else None
+        self._answers: dict[str, tuple[tuple[str, ...], Answer]] = {
+            "overview": (_PERIOD, self._overview), "classes": (_PERIOD, self._classes),
+            "prompts": (_PERIOD, self._prompts), "caches": (_PERIOD, self._caches),
+            "routing": (_PERIOD, self._routing), "requests": (asking.PARAMETERS, self._requests),
+            "budgets": ((), self._budgets), "alerts": ((), self._alerts),
+        }  # fmt: skip
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Return what *path* answers to; nothing when it is no path of the dashboard."""
+        if path == "/" or path.startswith("/static/"):
+            return ("GET",) if self._file(path) is not None else ()
+        if path == f"{_API}session":
+            return ("DELETE", "GET", "POST")
+        known = path in (f"{_API}live", *(_API + name for name in self._answers)) or _REQUEST.fullmatch(path)
+        return ("GET",) if known else ()
+
+    async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises `NegawattError`."""
+        path, headers = scope["path"], dict(scope["headers"])
+        file = self._file(path)
+        if file is not None:
+            await _send_file(send, file, scope["query_string"], headers)
+            return
+        try:
+            self._own_page(headers)
+            if path == f"{_API}session":
+                await self._session(scope["method"], head, headers, receive, send)
+                return
+            self._administrator(head, headers)
+            if path == f"{_API}live":
+                await self._watch(headers, receive, send)
+            elif (found := _REQUEST.fullmatch(path)) is not None:
+                _parsed(scope["query_string"], ())
+                await _say(send, await self._request(unquote(found[1])))
+            else:
+                known, answer = self._answers[path.removeprefix(_API)]
+                await _say(send, await answer(_parsed(scope["query_string"], known)))
+        except TooMany:
+            raise RateLimited("too much is asked of the ledger at once; try again shortly") from None
+
+    def close(self) -> None:
+        """Say goodbye to those who watch: the server stops."""
+        self.live.close()
+
+    def release(self) -> None:
+        """Let go of the ledger."""
+        if self._pool is not None:
+            self._pool.close()
+
+    # -- who asks ----------------------------------------------------------------------------------------------
+
+    def _own_page(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise `PermissionDenied` for a page that is not ours.
+
+        The name by which we are asked counts where no key is: a page of elsewhere can have its own name lead to this
+        machine. A page on another port of this machine is another's page, too, whatever browsers say.
+        """
+        host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin")
+        name = _hostname(f"//{host}")
+        if self._gateway.keyring.open and name not in (*_LOOPBACK, self._gateway.config.server.host):
+            raise PermissionDenied(f"host: this gateway is not {name[:100]!r}", param="host")
+        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+            raise PermissionDenied("pages of other sites may not look at what is kept here", param="origin")
+
+    def _administrator(self, head: Head, headers: Mapping[bytes, bytes]) -> Caller:
+        """Return the administrator who asks. Raises `AuthenticationError` or `PermissionDenied`."""
+        if head.hints.key is None and not self._gateway.keyring.open:
+            session = self.sessions.find(cookie_of(headers))
+            if session is None:
+                raise AuthenticationError("sign in with the key of an administrator, or send it as a bearer token")
+            return session.caller
+        return administrator(self._gateway.keyring, head.hints.key)
+
+    async def _session(
+        self, method: str, head: Head, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:  # fmt: skip
+        secure = headers.get(b"x-forwarded-proto") == b"https"  # then a cookie must not travel otherwise
+        name = cookie_of(headers)
+        if method == "GET":
+            await _say(send, self._signed_in(self.sessions.find(name)))
+        elif method == "DELETE":
+            self.sessions.end(name)
+            await _say(send, self._signed_in(None), (b"set-cookie", set_cookie("", secure=secure)))
+        elif self.sessions.wait_s > 0:
+            wait = str(int(self.sessions.wait_s) + 1).encode()
+            error = RateLimited("too many failed attempts to sign in; try again in a minute")
+            await send_body(send, 429, [JSON, *_PRIVATE, (b"retry-after", wait)], _encode(body_of(error)))
+        else:
+            body = await self._read(head, receive)
+            if body is None:
+                return
+            try:
+                caller = administrator(self._gateway.keyring, _key_of(body, headers))
+            except NegawattError:
+                self.sessions.failed()
+                raise
+            name, session = self.sessions.begin(caller)
+            await _say(send, self._signed_in(session), (b"set-cookie", set_cookie(name, secure=secure)))
+
+    def _signed_in(self, session: Session | None) -> dict[str, Any]:
+        open_ = self._gateway.keyring.open
+        known = None if open_ or session is None else session
+        return {
+            "open": open_, "signed_in": open_ or session is not None,
+            "key_id": None if known is None else known.caller.key_id,
+            "expires_s": None if known is None else known.expires_s,
+        }  # fmt: skip
+
+    # -- figures -----------------------------------------------------------------------------------------------
+
+    async def _ask(self, question: Callable[[Reader], Any]) -> Any:
+        if self._pool is None:
+            raise NoRollups("ledger.url: the dashboard reads a ledger in SQLite (sqlite:///FILE), and this is another")
+        return await self._pool.ask(question)
+
+    async def _figures(self, query: Query, figures: Callable[[Snapshot, Period], Any]) -> Any:
+        period = period_of({name: values[0] for name, values in query.items()}, self._gateway.clock.time())
+
+        def question(reader: Reader) -> Any:
+            with reader.snapshot() as snapshot:
+                return figures(snapshot, period)
+
+        return await self._ask(question)
+
+    async def _success(self, query: Query) -> Any:
+        period = period_of({name: values[0] for name, values in query.items()}, self._gateway.clock.time())
+        return await success_of(self.sources, period.since_s, period.until_s)
+
+    async def _overview(self, query: Query) -> Any:
+        success, budgets = await self._success(query), await self.sources.budgets()
+        facts = await facts_of(self._gateway, self._started_s, success, budgets)
+        return await self._figures(query, lambda snapshot, period: overview(snapshot, period, facts))
+
+    async def _classes(self, query: Query) -> Any:
+        success, alerts = await self._success(query) or {}, await self.sources.alerts() or {}
+        slos: dict[str, list[Any]] = {}
+        for slo in alerts.get("slos", ()):
+            slos.setdefault(slo["class"], []).append(slo)
+        about = tables.About(
+            configured=classes_of(self._gateway.config), order=LEVERS, slos=slos, success=success.get("classes", {})
+        )
+        return await self._figures(query, lambda snapshot, period: tables.classes(snapshot, period, about))
+
+    async def _prompts(self, query: Query) -> Any:
+        return await self._figures(query, tables.prompts)
+
+    async def _caches(self, query: Query) -> Any:
+        modes = cache_modes(self._gateway.config)
+        found = await self._figures(query, lambda snapshot, period: tables.caches(snapshot, period, modes=modes))
+        return {**found, **await learned_of(self._gateway)}
+
+    async def _routing(self, query: Query) -> Any:
+        policies = policies_of(self._gateway.config)
+        return await self._figures(query, lambda snapshot, period: tables.routing(snapshot, period, policies=policies))
+
+    async def _budgets(self, query: Query) -> Any:
+        found = await self.sources.budgets()
+        return {"schema": "negawatt.budgets/1", "configured": found is not None, "budgets": found or []}
+
+    async def _alerts(self, query: Query) -> Any:
+        found = await self.sources.alerts()
+        return {"schema": "negawatt.alerts/1", "configured": found is not None, "slos": [], "alerts": [],
+                **(found or {})}  # fmt: skip
+
+    async def _requests(self, query: Query) -> Any:
+        asked = asking.asked(query)
+        page = await self._ask(lambda reader: find(reader.connection, asked.search, asked.limit, asked.start))
+        return asking.shown(page)
+
+    async def _request(self, call_id: str) -> Any:
+        found = await self._ask(lambda reader: one(reader.connection, call_id))
+        if found is None:
+            raise NotFound(f"id: there is no call {call_id[:80]!r} in the ledger", param="id")
+        outcome, content = found
+        row = shown_row(outcome)
+        for name, plain in (("user_id", "user"), ("request_class", "class"), ("task_id", "task"),
+                            ("session_id", "session"), ("request_model", "model")):  # fmt: skip
+            row[plain] = row.pop(name)
+        kept = None if content is None else {"request": _loaded(content.request), "response": _loaded(content.response)}
+        note = None if kept is not None else "what was asked and answered is not kept (ledger.keep_content)"
+        return {"schema": "negawatt.request/1", "row": row, "content": kept, "content_note": note,
+                **await shaped_of(self._gateway, row)}  # fmt: skip
+
+    # -- live --------------------------------------------------------------------------------------------------
+
+    async def _watch(self, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        if self.live.watchers >= WATCHERS or self.live.closing:
+            raise RateLimited(f"{WATCHERS} pages watch already")
+        last = headers.get(b"last-event-id")
+        start: Headers = [EVENTS, *_PRIVATE, (b"x-accel-buffering", b"no")]
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": start})
+            async with aclosing(self.live.watch(None if last is None else last.decode("latin-1"))) as events:
+                while True:
+                    following = asyncio.ensure_future(anext(events, None))
+                    await asyncio.wait({following, gone}, return_when=asyncio.FIRST_COMPLETED)
+                    if not following.done():
+                        following.cancel()
+                        await asyncio.wait({following})
+                        return
+                    data = following.result()
+                    if data is None:
+                        break
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+
+    def _file(self, path: str) -> File | None:
+        """Return the file at *path*, where there is one."""
+        return self._files.get(INDEX if path == "/" else path.removeprefix("/static/")) if path[:1] == "/" else None
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_file(send: Send, file: File, query: bytes, headers: Mapping[bytes, bytes]) -> None:
+    """Send *file*: for a year to who asks for this version of it, else to be asked for again."""
+    tag = f'"{file.version}"'.encode()
+    versioned = query == f"v={file.version}".encode()
+    keep = b"public, max-age=31536000, immutable" if versioned else b"no-cache"
+    told: Headers = [*STRICT, (b"etag", tag), (b"cache-control", keep)]
+    if headers.get(b"if-none-match") == tag:
+        await send({"type": "http.response.start", "status": 304, "headers": told})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    await send_body(send, 200, [(b"content-type", file.content_type.encode()), *told], file.body)
+
+
+async def _say(send: Send, value: Any, *more: tuple[bytes, bytes]) -> None:
+    await send_body(send, 200, [JSON, *_PRIVATE, *more], _encode(value))
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _key_of(body: bytes, headers: Mapping[bytes, bytes]) -> str:
+    """Return the key in the JSON *body*. Raises `InvalidRequest`."""
+    if headers.get(b"content-type", b"").partition(b";")[0].strip() != b"application/json":
+        raise InvalidRequest("content-type: expected application/json", param="content-type")
+    try:
+        found = orjson.loads(body) if len(body) <= _MOST_BODY else None
+    except orjson.JSONDecodeError:
+        found = None
+    key = found.get("key") if isinstance(found, dict) else None
+    if not isinstance(key, str) or not key:
+        raise InvalidRequest('key: expected {"key": "..."}', param="key")
+    return key
+
+
+def _parsed(raw: bytes, known: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return the query's parameters. Raises `InvalidRequest` for an unknown one, or one of a period that is twice."""
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError as error:
+        raise InvalidRequest(f"the query cannot be read: {error}", param="query") from error
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise InvalidRequest(f"{name[:80]}: there is no such parameter here; known: {there}", param=name[:80])
+        found.setdefault(name, []).append(value)
+    for name in _PERIOD:
+        if len(found.get(name, ())) > 1:
+            raise InvalidRequest(f"{name}: it is there twice", param=name)
+    return found
+
+
+def _loaded(raw: bytes | None) -> Any:
+    """Return *raw* as JSON; as text where it is none."""
+    if raw is None:
+        return None
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return raw.decode("utf-8", "replace")
