@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from operator import add
 
 import orjson
 
@@ -34,17 +35,24 @@ def text_of(counts: Counts) -> str:
     return orjson.dumps([first, *(counts.get(bucket, 0) for bucket in range(first, last + 1))]).decode()
 
 
-def add_to(counts: Counts, text: str) -> None:
-    """Add what is kept as *text* to *counts*."""
-    values = orjson.loads(text)
-    for bucket, n in enumerate(values[1:], values[0]):
-        if n:
-            counts[bucket] = counts.get(bucket, 0) + n
-
-
 def together(texts: Iterable[str]) -> Counts:
     """Return the sum of *texts*."""
-    counts: Counts = {}
+    sums = Sums()
     for text in texts:
-        add_to(counts, text)
-    return counts
+        sums.add(text)
+    return sums.counts()
+
+
+class Sums:
+    """Adds up many texts, without looking at each count: a view reads a thousand of them."""
+
+    def __init__(self) -> None:
+        self._sums = [0] * (MOST + 1)
+
+    def add(self, text: str) -> None:
+        first, *values = orjson.loads(text)
+        last = first + len(values)
+        self._sums[first:last] = map(add, self._sums[first:last], values)
+
+    def counts(self) -> Counts:
+        return {bucket: n for bucket, n in enumerate(self._sums) if n}

@@ -16,7 +16,7 @@ import orjson
 
 from negawatt.errors import InputError
 from negawatt.ledger import sql_rollups as sql
-from negawatt.ledger.histograms import Counts, add_to
+from negawatt.ledger.histograms import Counts, Sums
 from negawatt.ledger.rollup_tables import ALL, CALLS, OTHER, SLOT_S, SPANS, Table
 from negawatt.ledger.rollups import gather, prepare, stage, state_of
 
@@ -123,7 +123,7 @@ class Snapshot:
 
         The class is ``*``, all of them together, unless *classes*.
         """
-        found: dict[tuple[int, str], Counts] = {}
+        found: dict[tuple[int, str], Sums] = {}
         only = f"request_class = '{ALL}'"
         if classes:
             names = [name for (name,) in self._connection.execute(sql.CLASSES)] + [OTHER]
@@ -132,8 +132,11 @@ class Snapshot:
             values = (parts, *(names if classes and not new else ()), what)
             condition = f"request_class <> '{ALL}'" if classes and new else only
             for nth, name, counts in self._connection.execute(sql.read_times(condition, new=new), values):
-                add_to(found.setdefault((nth, name), {}), counts)
-        return found
+                sums = found.get((nth, name))
+                if sums is None:
+                    sums = found[nth, name] = Sums()
+                sums.add(counts)
+        return {key: sums.counts() for key, sums in found.items()}
 
     def seen(
         self, table: Table, keys: Sequence[str], bucket: tuple[int, int]

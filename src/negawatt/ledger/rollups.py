@@ -22,7 +22,7 @@ import orjson
 
 from negawatt.ledger import sql_rollups as sql
 from negawatt.ledger.decisions import add_rows, nothing, rows_of
-from negawatt.ledger.histograms import Counts, add_to, text_of, together
+from negawatt.ledger.histograms import text_of, together
 from negawatt.ledger.rollup_tables import ACTIONS, CALLS, LEVER_GROUPS, LEVERS, MOST, SLOT_S, SPANS, TABLES
 
 log = logging.getLogger(__name__)
@@ -187,14 +187,15 @@ class RollupWriter:
         connection = self._connection
         for statement in (*map(sql.add, TABLES), *sql.OPEN):
             connection.execute(statement)
-        times: dict[tuple[str, str, int, int], Counts] = {}
+        times: dict[tuple[str, str, int, int], list[str]] = {}
         for slot, request_class, what, fresh, kept in connection.execute(sql.FRESH_TIMES).fetchall():
-            counts = times.setdefault((request_class, what, SLOT_S, slot), together(() if kept is None else (kept,)))
-            add_to(counts, fresh)
+            texts = times.setdefault((request_class, what, SLOT_S, slot), [] if kept is None else [kept])
+            texts.append(fresh)
         self._keep_times(times)
 
-    def _keep_times(self, times: dict[tuple[str, str, int, int], Counts]) -> None:
-        self._connection.executemany(sql.KEEP_TIMES, [(*key, text_of(counts)) for key, counts in times.items()])
+    def _keep_times(self, times: dict[tuple[str, str, int, int], list[str]]) -> None:
+        rows = [(*key, text_of(together(texts))) for key, texts in times.items()]
+        self._connection.executemany(sql.KEEP_TIMES, rows)
 
     def _ripened(self, last: int) -> bool:
         """Make one slot that has to be made; True when there is one more."""
@@ -221,8 +222,8 @@ class RollupWriter:
                 for statement in sql.coarsen(table, span):
                     connection.execute(statement, (slot, slot + span))
             finer = (SPANS[SPANS.index(span) - 1], slot, slot + span)
-            times: dict[tuple[str, str, int, int], Counts] = {}
-            for request_class, what, counts in connection.execute(sql.FINER_TIMES, finer).fetchall():
-                add_to(times.setdefault((request_class, what, span, slot), {}), counts)
+            times: dict[tuple[str, str, int, int], list[str]] = {}
+            for request_class, what, text in connection.execute(sql.FINER_TIMES, finer).fetchall():
+                times.setdefault((request_class, what, span, slot), []).append(text)
             self._keep_times(times)
         connection.execute("DELETE FROM rollup_dirty WHERE span = ? AND slot = ?", (span, slot))

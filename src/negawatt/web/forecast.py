@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +17,7 @@ _BY_WEEKDAY = 14  # days, from which each day of the week is taken for itself
 _RESAMPLES = 400
 METHOD = (
     "spent so far, and for each day that is left the mean of the same weekday in the last 28 days (of any day where "
-    "fewer than 14 are known); 95 %: days drawn with replacement, 400 times"
+    "fewer than 14 are known); 95 %: how far days lay from these means, drawn 400 times for the days and for the means"
 )
 
 
@@ -51,19 +52,38 @@ def forecast(
         start = tomorrow + (day - 1) * 86_400 + 7_200  # two hours in, whatever the clocks do
         if start < ends:
             left.append((datetime.fromtimestamp(start, zone).weekday(), 1.0))
-    pools = [_pool(known, weekday) for weekday, _ in left]
-    mean = spent + sum(share * sum(pool) / len(pool) for pool, (_, share) in zip(pools, left, strict=True))
+    model = _Model(known)
+    mean = spent + sum(share * model.mean(weekday) for weekday, share in left)
     rng = random.Random(1)
-    drawn = sorted(
-        spent + sum(share * rng.choice(pool) for pool, (_, share) in zip(pools, left, strict=True))
-        for _ in range(_RESAMPLES)
-    )
-    low, high = drawn[int(0.025 * _RESAMPLES)], drawn[int(0.975 * _RESAMPLES) - 1]
+    drawn = sorted(spent + model.drawn(left, rng) for _ in range(_RESAMPLES))
+    low, high = max(spent, drawn[int(0.025 * _RESAMPLES)]), drawn[int(0.975 * _RESAMPLES)]
     month = Interval(mean, min(low, mean), max(high, mean))
     return Forecast({"month_usd": month, "month_ends_s": ends, "method": METHOD, "days": len(known)}, None)
 
 
-def _pool(known: Sequence[tuple[int, float]], weekday: int) -> list[float]:
-    """Return the costs of the days that a day of *weekday* may be like."""
-    same = [cost for day, cost in known if day == weekday]
-    return same if len(known) >= _BY_WEEKDAY and len(same) > 1 else [cost for _, cost in known]
+class _Model:
+    """What a day costs: the mean of the days like it, and how far days lie from theirs."""
+
+    def __init__(self, known: Sequence[tuple[int, float]]) -> None:
+        by_weekday = len(known) >= _BY_WEEKDAY
+        self._days: dict[int, list[float]] = {}
+        for weekday in range(7):
+            self._days[weekday] = [cost for day, cost in known if day == weekday or not by_weekday]
+        means = len({day for day, _ in known}) if by_weekday else 1
+        # Days lie nearer to their own mean than to the true one: by as much as means were taken of them.
+        widen = math.sqrt(len(known) / max(1, len(known) - means))
+        self._apart = [widen * (cost - self.mean(day)) for day, cost in known]
+
+    def mean(self, weekday: int) -> float:
+        return sum(self._days[weekday]) / len(self._days[weekday])
+
+    def drawn(self, left: Sequence[tuple[int, float]], rng: random.Random) -> float:
+        """Return what the days that are *left* (weekday, share of the day) may cost: means may be off, days differ."""
+        off: dict[int, float] = {}
+        total = 0.0
+        for weekday, share in left:
+            if weekday not in off:
+                n = len(self._days[weekday])
+                off[weekday] = sum(rng.choice(self._apart) for _ in range(n)) / n
+            total += share * (self.mean(weekday) + off[weekday] + rng.choice(self._apart))
+        return total

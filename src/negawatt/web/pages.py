@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -38,12 +39,15 @@ class File(NamedTuple):
     version: str
 
 
-def load() -> dict[str, File]:
-    """Return the files of the package, by name; empty where there are none. Raises ValueError for a name without one.
+def load(folder: Traversable | None = None) -> dict[str, File]:
+    """Return the files of *folder*, or of the package, by name; empty where there are none.
+
+    Raises ValueError where the index refers to a file that there is not.
 
     In the index, ``{{v:NAME}}`` is replaced by the version of that file.
     """
-    folder = resources.files("negawatt.web").joinpath("static")
+    if folder is None:
+        folder = resources.files("negawatt.web").joinpath("static")
     found: dict[str, File] = {}
     if not folder.is_dir():
         return found
