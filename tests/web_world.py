@@ -65,16 +65,18 @@ class _Files(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _live(self) -> None:
-        """Say hello, then what is put into the server's queue, until the server stops."""
+        """Say hello, then whatever `Files.tell` is told, until the server stops or says ``bye``."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
+        events: queue.Queue[str | None] = queue.Queue()
+        self.server.watchers.append(events)
         event: str | None = 'event: hello\ndata: {"in_flight": 0}\n\n'
         with contextlib.suppress(OSError):  # the browser has left
             while event is not None:
                 self.wfile.write(event.encode())
                 self.wfile.flush()
-                event = self.server.events.get()
+                event = None if "event: bye" in event else events.get()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
@@ -88,10 +90,11 @@ class Files(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Files)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.events: queue.Queue[str | None] = queue.Queue()
+        self.watchers: list[queue.Queue[str | None]] = []
 
     def tell(self, event: str, data: Any) -> None:
-        self.events.put(f"event: {event}\ndata: {json.dumps(data)}\n\n")
+        for events in self.watchers:
+            events.put(f"event: {event}\ndata: {json.dumps(data)}\n\n")
 
 
 def _hash(name: str) -> bytes:
@@ -107,8 +110,8 @@ def files() -> Iterator[Files]:
     try:
         yield server
     finally:
-        for _ in range(64):
-            server.events.put(None)
+        for events in server.watchers:
+            events.put(None)
         server.shutdown()
         server.server_close()
         thread.join()

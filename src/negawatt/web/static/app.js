@@ -77,8 +77,7 @@ class App {
       return;
     }
     if (!this.session.signed_in) return this._login("");
-    this._account();
-    this.live.start();
+    this._signedIn();
     await this.load();
     this._around();
   }
@@ -210,6 +209,12 @@ class App {
     redraw(find("nav"), items);
   }
 
+  _signedIn() {
+    document.body.dataset.signed = "yes";
+    this._account();
+    this.live.start();
+  }
+
   _account() {
     document.querySelector(".settings .account")?.remove();
     if (this.session.open) return;
@@ -227,6 +232,7 @@ class App {
 
   _login(words) {
     this.data = this.drawn = this.facts = null;
+    document.body.dataset.signed = "no";
     this.session = { ...this.session, signed_in: false };
     honesty(null, find("honesty"), find("honesty-list"));
     const problem = h("p", { class: "problem", role: "alert" }, words);
@@ -257,8 +263,7 @@ class App {
       button.disabled = false;
     }
     this.page.replaceChildren(nothing("Signed in."));
-    this._account();
-    this.live.start();
+    this._signedIn();
     await this.load();
     this._around();
   }

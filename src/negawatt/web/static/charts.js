@@ -243,14 +243,20 @@ export function climb(title, points, [across, up], width) {
   const marks = ticks(0, high, width < 480 ? 3 : 6);
   const labels = moneyLabels(marks);
   marks.forEach((mark, i) => picture.append(s("text", { class: "tick", x: x(mark), y: tall - bottom + 18, "text-anchor": i ? "middle" : "start" }, labels[i])));
-  picture.append(s("text", { class: "tick", x: width - right, y: tall - 4, "text-anchor": "end" }, `${across} →   ↑ ${up}`));
+  picture.append(s("text", { class: "tick", x: width - right, y: tall - 4, "text-anchor": "end" }, width < 480 ? `${across} →` : `${across} →   ↑ ${up}`));
   const line = points.map((point) => `H${x(point.x)}V${y(point.y)}`).join("");
   picture.append(s("path", { class: "area", d: `M${left} ${y(0)}${line}H${width - right}V${y(0)}Z` }), s("path", { class: "curve saved-line", d: `M${left} ${y(0)}${line}H${width - right}` }));
+  const taken = [];
   for (const point of points) {
     const late = x(point.x) > width * 0.6;
     const mark = point.other ? s("rect", { class: "point other", x: x(point.x) - 5, y: y(point.y) - 5, width: 10, height: 10 }) : s("circle", { class: "point", cx: x(point.x), cy: y(point.y), r: 6 });
+    const label = shorten(point.label, width * 0.36);
+    const [at, base, long] = [x(point.x) + (late ? -10 : 4), y(point.y) + (late ? -10 : 22), label.length * CHAR];
+    const box = [late ? at - long : at, late ? at : at + long, base - 14, base + 4];
+    const free = taken.every(([a, b, c, d]) => box[1] < a || box[0] > b || box[3] < c || box[2] > d); // the table names all
+    if (free) taken.push(box);
     picture.append(s("g", null, s("title", null, `${point.label}: ${usd(point.x)}, ${percent(point.y)}`), mark,
-      s("text", { x: x(point.x) + (late ? -10 : 4), y: y(point.y) + (late ? -10 : 22), "text-anchor": late ? "end" : "start" }, shorten(point.label, width * 0.36))));
+      free ? s("text", { x: at, y: base, "text-anchor": late ? "end" : "start" }, label) : ""));
   }
   return picture;
 }

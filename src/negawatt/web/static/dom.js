@@ -50,20 +50,19 @@ export function figure(value, form, reason = "nothing to go by yet") {
 
 /**
  * Return a table. *columns*: {head, cell(row), text: true for words, rowHead: true for the cell that names the row}.
- * It scrolls sideways on its own, and can be reached by keyboard.
+ * It scrolls sideways on its own, and can be reached by keyboard; where the window is narrow, each row of a wide one
+ * becomes a small list. The roles say what it is all the same.
  */
 export function table(caption, columns, rows, options = {}) {
-  const head = columns.map((column) =>
-    h("th", { scope: "col", class: column.text || column.rowHead ? "text" : null, title: column.title }, column.head));
-  const body = rows.map((row, i) => h("tr", options.row?.(row, i), columns.map((column) => {
-    const content = column.cell(row, i);
-    if (column.rowHead) return h("th", { scope: "row", class: "text" }, content);
-    return h("td", { class: column.text ? "text" : null }, content);
-  })));
+  const wordy = (column) => (column.text || column.rowHead ? "text" : null);
+  const head = columns.map((column) => h("th", { scope: "col", role: "columnheader", class: wordy(column) }, column.head));
+  const label = (column) => (column.head instanceof Node ? column.head.textContent : column.head);
+  const body = rows.map((row, i) => h("tr", { role: "row", ...options.row?.(row, i) }, columns.map((column) =>
+    column.rowHead ? h("th", { scope: "row", role: "rowheader", class: "text" }, column.cell(row, i))
+      : h("td", { role: "cell", class: wordy(column), "data-label": label(column) }, h("div", null, column.cell(row, i))))));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
-    h("table", { class: options.class },
-      h("caption", { class: options.shown ? null : "sr" }, caption),
-      h("thead", null, h("tr", null, head)), h("tbody", null, body)));
+    h("table", { class: columns.length > 4 ? "listed" : null, role: "table" }, h("caption", { class: "sr" }, caption),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)), h("tbody", { role: "rowgroup" }, body)));
 }
 
 /** Return what can be unfolded. */

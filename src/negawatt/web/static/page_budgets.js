@@ -4,7 +4,7 @@ import { badge, figure, h, missing, name, nothing, section, table } from "./dom.
 import * as f from "./format.js";
 import { head, level, meter } from "./parts.js";
 
-const UNITS = { usd: f.usd, tokens: (value) => `${f.count(value)} tokens`, joules: f.joules, wh: f.wh };
+const FORMS = { usd: f.usd, tokens: f.count, joules: f.joules, wh: f.wh };
 const POLICIES = { refuse: "refuses", downgrade: "takes a cheaper policy", queue: "queues" };
 
 export const view = {
@@ -39,7 +39,8 @@ function budgetsOf(context, { budgets: rows, configured }) {
 }
 
 function budget(context, row) {
-  const form = UNITS[row.unit] ?? ((value) => `${f.count(value)} ${row.unit}`);
+  const form = FORMS[row.unit] ?? f.count;
+  const unit = row.unit in FORMS && row.unit !== "tokens" ? "" : ` ${row.unit}`;
   const spent = row.spent === null ? null : row.spent / row.limit;
   const held = spent === null ? null : (row.spent + (row.reserved ?? 0)) / row.limit;
   const kind = spent === null ? "plain" : spent >= 1 ? "attention" : spent >= 0.8 ? "attention" : "good";
@@ -47,9 +48,9 @@ function budget(context, row) {
   const mark = spent === null ? badge("neutral", "not known") : spent >= 1 ? badge("attention", "spent") : spent >= 0.8 ? badge("attention", "nearly spent") : badge("good", "within");
   return h("li", { class: "card" }, h("div", { class: "between" }, h("h3", null, name(row.name)), mark),
     h("p", { class: "detail" }, h("bdi", null, covers), `, each ${row.period}`),
-    h("span", { class: "mid" }, figure(row.spent, form, "what was spent is not known"), h("span", { class: "of" }, ` of ${form(row.limit)}`)),
+    h("span", { class: "mid" }, figure(row.spent, form, "what was spent is not known"), h("span", { class: "of" }, ` of ${form(row.limit)}${unit}`)),
     meter(spent ?? 0, kind, held !== null && row.reserved ? held : null),
-    h("p", { class: "detail" }, [spent === null ? null : f.percent(spent), row.reserved ? `${form(row.reserved)} reserved` : null, row.resets_s ? `resets ${context.times.moment(row.resets_s)}` : null].filter(Boolean).join(" · ")),
+    h("p", { class: "detail" }, [spent === null ? null : f.percent(spent), row.reserved ? `${form(row.reserved)}${unit} reserved` : null, row.resets_s ? `resets ${context.times.moment(row.resets_s)}` : null].filter(Boolean).join(" · ")),
     h("p", { class: "detail" }, `at the limit it ${POLICIES[row.policy] ?? row.policy}`));
 }
 

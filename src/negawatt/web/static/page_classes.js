@@ -41,7 +41,7 @@ function classTable(rows) {
   const columns = [
     { head: "class", rowHead: true, cell: (row) => [row.calls ? callsOf(row.name, { class: row.name }) : name(row.name),
       h("span", { class: "under" }, row.owner ? ["owner ", h("bdi", null, row.owner)] : row.configured ? "no owner named" : "not in the configuration")] },
-    { head: "target", cell: (row) => [row.quality_target === null ? missing("no target is set") : h("span", { class: "figure" }, f.percent(row.quality_target)),
+    { head: "target", text: true, cell: (row) => [row.quality_target === null ? missing("no target is set") : h("span", { class: "figure" }, f.percent(row.quality_target)),
       row.risk || row.latency_class ? h("span", { class: "under" }, [row.risk ? `${row.risk} risk` : null, row.latency_class].filter(Boolean).join(", ")) : null] },
     { head: "service levels", text: true, cell: (row) => (row.slos.length ? row.slos.map((slo) => [level(slo), " "]) : missing("none is set")) },
     { head: "calls", cell: (row) => f.count(row.calls) },
@@ -50,12 +50,16 @@ function classTable(rows) {
     { head: "hit rate", cell: (row) => figure(row.hit_rate, f.percent, "no call yet") },
     { head: "p50 / p95", cell: (row) => times(row.latency) },
     { head: "errors", cell: (row) => bounded(row.error_rate, f.percent, "no call yet") },
-    { head: "success", cell: (row) => (row.success ? bounded(row.success.rate, f.percent) : missing("nobody has judged a task of it")) },
-    { head: "cost of a success", cell: (row) => (row.success ? bounded(row.success.cost_per_success_usd, f.usd, "undefined: no task succeeded") : missing("nobody has judged a task of it")) },
+    { head: "cost of a success", cell: (row) => success(row.success) },
   ];
   const made = h("div", null, table("Classes", columns, rows, { row: (row) => ({ "data-class": row.name }) }), h("p", { class: "note", id: "none-found", role: "status" }), byLever(rows));
   show(made);
   return made;
+}
+
+function success(judged) {
+  if (!judged) return missing("nobody has judged a task of it");
+  return [bounded(judged.cost_per_success_usd, f.usd, "undefined: no task succeeded"), h("span", { class: "under" }, `${f.percent(judged.rate?.mean)} succeeded`)];
 }
 
 function byLever(rows) {

@@ -3,7 +3,7 @@
 import { MOST_SERIES, sized, spark, stacked, waterfall } from "./charts.js";
 import { badge, details, figure, h, missing, name, nothing, section, table } from "./dom.js";
 import * as f from "./format.js";
-import { bounded, callsOf, ending, energy, head, lever, meter, ms, pct, savedMoney, times, unfinished, within } from "./parts.js";
+import { bare, bounded, callsOf, ending, energy, head, lever, meter, ms, pct, savedMoney, times, unfinished, within } from "./parts.js";
 
 const NEWEST = 6;
 const NARROW = "\u202f"; // a space at which no line breaks
@@ -108,8 +108,6 @@ function smallTiles(context, { spend, success, latency, ttft, errors, uptime, hi
       spend.energy_wh?.[1] === null || !spend.energy_wh ? "energy unknown" : `${f.wh(spend.energy_wh[1])} (${f.whRange(spend.energy_wh[0], spend.energy_wh[2])})${spend.co2e_g === null ? "" : ` · ${f.grams(spend.co2e_g)} CO₂e`}`));
 }
 
-const bare = (value) => f.percent(value).replace(" %", "");
-
 function forecast(context, { forecast: ahead, forecast_note: why, budget }) {
   const mean = ahead?.month_usd?.mean ?? null;
   const lines = [ahead ? within(ahead.month_usd, f.usd) : why];
@@ -168,11 +166,12 @@ function steps(fall) {
     { head: "energy, est.", cell: (step) => energy(step.energy_wh) },
   ];
   const host = h("div", { class: "waterfall" });
-  if (bars.length) sized(host, (width) => waterfall(bars, width));
+  const drawn = bars.length > 0 && fall.steps.length > 0;
+  if (drawn) sized(host, (width) => waterfall(bars, width));
   const shadow = fall.shadow.length ? details(`${fall.shadow.length === 1 ? "One lever" : `${fall.shadow.length} levers`} in shadow would have saved`, table("Levers in shadow", columns, fall.shadow)) : null;
   const none = !fall.steps.length ? h("p", { class: "note" }, "No lever has spared anything in this period.") : null;
   return section("What saved it", "From the cost without levers to the cost as it was, lever by lever, in the order in which a call meets them.",
-    h("div", { class: "card" }, bars.length ? [host, patterns()] : h("p", { class: "note" }, "No call of this period has a price, so there is no money to show."),
+    h("div", { class: "card" }, drawn ? [host, patterns()] : null, bars.length ? null : h("p", { class: "note" }, "No call of this period has a price, so there is no money to show."),
       none, fall.steps.length ? details("The same as a table", table("What each lever saved", columns, fall.steps)) : null, shadow));
 }
 
@@ -242,7 +241,7 @@ function justNow(context) {
     { head: "cost", cell: (row) => figure(row.cost_usd, f.usd, "no price is known") },
     { head: "took", cell: (row) => figure(row.duration_ms, ms) },
   ];
-  const made = section("Just now", newest.length ? null : "Calls appear here as they end.", newest.length ? table("The newest calls", columns, newest) : null);
+  const made = section("Just now", newest.length ? null : "Calls appear here as they end.", newest.length ? h("div", { class: "card" }, table("The newest calls", columns, newest)) : null);
   made.id = "just-now";
   return made;
 }

@@ -24,7 +24,7 @@ function one(context, template) {
   for (const version of template.versions) for (const block of version.blocks) if (!blocks.includes(block.name)) blocks.push(block.name);
   const most = Math.max(...template.versions.map((version) => version.tokens_per_call ?? 0), 1e-9);
   const columns = [
-    { head: "version", rowHead: true, cell: (row) => [h("code", null, name(row.version)), h("span", { class: "under" }, `${context.times.moment(row.first_s)} to ${context.times.moment(row.last_s)}`)] },
+    { head: "version", rowHead: true, cell: (row) => [h("code", null, name(row.version)), h("span", { class: "under" }, `${context.times.shortDay(row.first_s)} to ${context.times.shortDay(row.last_s)}`)] },
     { head: "calls", cell: (row) => callsOf(f.count(row.calls), { template: template.name }) },
     { head: "tokens a call", cell: (row) => [figure(row.tokens_per_call, f.count, "nothing was counted"), growth(row.growth_pct)] },
     { head: "by block", text: true, cell: (row) => shares(row, blocks, most) },

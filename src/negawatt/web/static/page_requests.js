@@ -90,8 +90,7 @@ function rowsOf(context, data) {
     { head: "model", text: true, cell: (row) => [row.model === null ? missing("no model was asked") : name(row.model), row.asked && row.asked !== row.model ? h("span", { class: "under" }, "asked for ", h("bdi", null, row.asked)) : null] },
     { head: "ended", text: true, cell: (row) => [ending(row.ending), row.levers.length ? h("span", { class: "under" }, row.levers.map(lever).join(", ")) : null] },
     { head: "tokens in / out", cell: (row) => [figure(row.input_tokens, f.count, "not reported"), " / ", figure(row.output_tokens, f.count, "not reported")] },
-    { head: "cost", cell: (row) => figure(row.cost_usd, f.usd, "no price is known") },
-    { head: "saved", cell: (row) => savedMoney(row.saved_usd) },
+    { head: "cost, saved", cell: (row) => [figure(row.cost_usd, f.usd, "no price is known"), h("span", { class: "under" }, savedMoney(row.saved_usd))] },
     { head: "energy, est.", cell: (row) => figure(row.energy_wh, f.wh, "not known") },
     { head: "took", cell: (row) => [figure(row.duration_ms, ms), row.ttft_ms === null ? null : h("span", { class: "under" }, `first ${ms(row.ttft_ms)}`)] },
   ], data.rows));

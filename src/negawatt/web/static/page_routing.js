@@ -1,7 +1,7 @@
 // Routing: who was asked for, who answered, what each choice came to, and what decided.
 
 import { climb, sized } from "./charts.js";
-import { badge, details, figure, h, missing, name, nothing, section, table } from "./dom.js";
+import { details, figure, h, missing, name, nothing, section, table } from "./dom.js";
 import * as f from "./format.js";
 import { cost, head, lever, ms, savedMoney, unfinished } from "./parts.js";
 
@@ -34,7 +34,7 @@ function curve(rows) {
 function answered(rows) {
   return section("Who was asked for, and who answered", null, h("div", { class: "card" }, table("Asked for and answered", [
     { head: "asked for", rowHead: true, cell: (row) => (row.asked === null ? missing("no model was named") : name(row.asked)) },
-    { head: "answered", text: true, cell: (row) => [row.answered === null ? "no model asked" : name(row.answered), row.asked !== null && row.answered !== null && row.asked !== row.answered ? [" ", badge("neutral", "another")] : null,
+    { head: "answered", text: true, cell: (row) => [row.answered === null ? "no model asked" : name(row.answered),
       row.provider ? h("span", { class: "under" }, row.provider) : null] },
     { head: "class", text: true, cell: (row) => name(row.class) },
     { head: "calls", cell: (row) => f.count(row.calls) },

@@ -25,13 +25,15 @@ export function within(interval, form) {
   return interval ? f.bounds(interval.low, interval.high, form) : "";
 }
 
+/** Return a share in percent without its sign, as it stands within brackets. */
+export const bare = (value) => f.percent(value).replace(" %", "");
 export const pct = (value) => f.percent(value === null ? null : value / 100);
 export const ms = (value) => f.seconds(value === null ? null : value / 1000);
 
 /** Return an interval's figure with its bounds beneath. */
 export function bounded(interval, form, reason) {
   if (!interval || interval.mean === null) return missing(reason ?? "nothing to go by yet");
-  const range = within(interval, form);
+  const range = within(interval, form === f.percent ? bare : form);
   return [h("span", { class: "figure" }, form(interval.mean)), range ? h("span", { class: "under", title: "95 % interval" }, range) : null];
 }
 
