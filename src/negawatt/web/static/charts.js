@@ -59,7 +59,8 @@ function shorten(text, room) {
  */
 export function waterfall(steps, width) {
   const wide = width >= 560;
-  const [left, right, row, thick, above] = wide ? [168, 176, 40, 20, 10] : [2, 2, 52, 16, 26];
+  const values = Math.max(...steps.map((step) => step.value.length)) * CHAR + 24;
+  const [left, right, row, thick, above] = wide ? [168, values, 40, 20, 10] : [2, 2, 52, 16, 26];
   const ends = steps.flatMap((step) => [step.from, step.to, ...(step.bounds ?? [])]);
   const low = Math.min(0, ...ends);
   const high = Math.max(...ends, low + 1e-12);

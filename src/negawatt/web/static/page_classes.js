@@ -12,7 +12,7 @@ export const view = {
   draw(context, data) {
     const first = [head(context, "Classes", data, `${data.classes.length} ${data.classes.length === 1 ? "class" : "classes"}`), unfinished(data.rollup)];
     if (!data.classes.length) return [...first, nothing("No class yet.", h("p", null, "A class is a kind of request with an owner, a target and settings of its own. Name one in the configuration:"),
-      h("pre", null, '[[classes]]\nname = "support"\nowner = "desk@example.com"'), h("p", null, "and send calls with the header ", h("code", null, "x-negawatt-class: support"), "."))];
+      h("pre", null, '[classes.support]\nowner = "desk@example.com"'), h("p", null, "and send calls with the header ", h("code", null, "x-negawatt-class: support"), "."))];
     return [...first, search(data.classes.length), h("div", { class: "card" }, classTable(data.classes)), tenants(data.tenants)];
   },
 };
@@ -44,10 +44,9 @@ function classTable(rows) {
     { head: "target", text: true, cell: (row) => [row.quality_target === null ? missing("no target is set") : h("span", { class: "figure" }, f.percent(row.quality_target)),
       row.risk || row.latency_class ? h("span", { class: "under" }, [row.risk ? `${row.risk} risk` : null, row.latency_class].filter(Boolean).join(", ")) : null] },
     { head: "service levels", text: true, cell: (row) => (row.slos.length ? row.slos.map((slo) => [level(slo), " "]) : missing("none is set")) },
-    { head: "calls", cell: (row) => f.count(row.calls) },
+    { head: "calls, hits", cell: (row) => [f.count(row.calls), h("span", { class: "under" }, row.hit_rate === null ? null : `${f.percent(row.hit_rate)} hits`)] },
     { head: "cost", cell: (row) => cost(row.calls ? row.cost_usd : 0, row.unpriced) },
     { head: "saved", cell: (row) => [savedMoney(row.calls ? row.saved_usd : null), row.saved_pct === null ? null : h("span", { class: "under" }, pct(row.saved_pct))] },
-    { head: "hit rate", cell: (row) => figure(row.hit_rate, f.percent, "no call yet") },
     { head: "p50 / p95", cell: (row) => times(row.latency) },
     { head: "errors", cell: (row) => bounded(row.error_rate, f.percent, "no call yet") },
     { head: "cost of a success", cell: (row) => success(row.success) },
@@ -59,7 +58,7 @@ function classTable(rows) {
 
 function success(judged) {
   if (!judged) return missing("nobody has judged a task of it");
-  return [bounded(judged.cost_per_success_usd, f.usd, "undefined: no task succeeded"), h("span", { class: "under" }, `${f.percent(judged.rate?.mean)} succeeded`)];
+  return [h("div", { class: "loose" }, bounded(judged.cost_per_success_usd, f.usd, "undefined: no task succeeded")), h("span", { class: "under" }, `${f.percent(judged.rate?.mean)} succeeded`)];
 }
 
 function byLever(rows) {

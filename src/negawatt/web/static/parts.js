@@ -34,7 +34,7 @@ export const ms = (value) => f.seconds(value === null ? null : value / 1000);
 export function bounded(interval, form, reason) {
   if (!interval || interval.mean === null) return missing(reason ?? "nothing to go by yet");
   const range = within(interval, form === f.percent ? bare : form);
-  return [h("span", { class: "figure" }, form(interval.mean)), range ? h("span", { class: "under", title: "95 % interval" }, range) : null];
+  return [h("span", { class: "figure" }, form(interval.mean)), range ? h("span", { class: "under range", title: "95 % interval" }, range) : null];
 }
 
 /** Return "p50 / p95" of a latency; a percentile that too few calls support is a dash with the reason. */
