@@ -22,6 +22,7 @@ const VIEWS = {
 };
 const AGAIN_MS = 4000; // between two loads for news
 const POLL_MS = 30_000; // while there is no stream
+const UNFINISHED_MS = 2000; // while roll-ups are being made
 const SAY_MS = 20_000; // between two announcements
 
 const find = (id) => document.getElementById(id);
@@ -100,6 +101,7 @@ class App {
       this.view = shown;
       this.loadedAt = Date.now();
       this._draw();
+      if (data.rollup?.complete === false) this._due = setTimeout(() => this.load(), UNFINISHED_MS);
     } catch (error) {
       if (error.name !== "AbortError") this._failed(error);
     } finally {

@@ -158,7 +158,7 @@ export function swatch(i) {
  */
 export function stacked(title, at, series, { form, when, tick, zone }) {
   const host = h("div", { class: "plot", "aria-hidden": "true" });
-  const totals = series.map(({ values }) => (values.every((value) => value === null) ? null : values.reduce((sum, value) => sum + (value ?? 0), 0)));
+  const totals = series.map(({ values }) => totalOf(values));
   const id = newId("chart");
   const told = series.map((one, i) => `${one.name ?? "not named"} ${form(totals[i])}`).join("; ");
   let plot = null;
@@ -177,6 +177,12 @@ export function stacked(title, at, series, { form, when, tick, zone }) {
   return h("figure", { role: "group", "aria-labelledby": id },
     h("figcaption", null, h("h3", { id }, title), h("span", { class: "sr" }, told)),
     host, legend, details("The same as a table", table(title, columns, rows)));
+}
+
+/** Return the sum of what is known; null where nothing is: a call without a price is no call that was free. */
+function totalOf(values) {
+  const sum = values.reduce((total, value) => total + (value ?? 0), 0);
+  return sum === 0 && values.includes(null) ? null : sum;
 }
 
 /** Return uPlot's columns: the times, then the series, each on top of those before it; the tallest is drawn first. */

@@ -65,6 +65,12 @@ export function table(caption, columns, rows, options = {}) {
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)), h("tbody", { role: "rowgroup" }, body)));
 }
 
+/** Return a long table with its first rows in sight and all of them to be unfolded; a short one as it is. */
+export function shortTable(caption, columns, rows, first = 12) {
+  if (rows.length <= first + 3) return table(caption, columns, rows);
+  return h("div", null, table(`${caption}, the first ${first}`, columns, rows.slice(0, first)), details(`All ${rows.length}`, table(caption, columns, rows)));
+}
+
 /** Return what can be unfolded. */
 export function details(summary, ...children) {
   return h("details", null, h("summary", null, summary), ...children);

@@ -8,8 +8,8 @@ function listed(counts) {
   return parts.length ? parts.join(", ") : "none used yet";
 }
 
-function of(n, rows) {
-  return n ? `${count(n)} of ${count(rows)} calls` : "none";
+function calls(n) {
+  return n ? `${count(n)} ${n === 1 ? "call" : "calls"} of the period` : "no call of the period";
 }
 
 /** Fill *list* with what *facts*, as the overview sends them, say; hide *footer* without any. */
@@ -23,12 +23,13 @@ export function honesty(facts, footer, list) {
     ["Energy, estimated", `${listed(energy.bases)}; boundary: ${energy.boundary}`],
     ["Grid", `${grid.zone}, ${grid.year}, ${grid.source}`],
     ["Holdout", `${percent(holdout.share_configured)} of calls by configuration, ${holdout.share_seen === null ? "no call yet" : `${percent(holdout.share_seen)} seen`}`],
-    ["Without a price", of(facts.unpriced, facts.rows)],
-    ["Without an energy", of(facts.unknown_energy, facts.rows)],
-    ["Usage nobody reported", of(facts.unknown_usage, facts.rows)],
+    ["Without a price", calls(facts.unpriced)],
+    ["Without an energy", calls(facts.unknown_energy)],
+    ["Usage nobody reported", calls(facts.unknown_usage)],
     ["Percentiles of time", `right to within ${percent(latency.relative_error)}`],
     ["Intervals", facts.intervals],
     ["Not real traffic", made ? `${count(simulated.modelled)} modelled and ${count(simulated.recorded)} recorded answers are in these figures` : "none in these figures"],
+    ["The ledger", `${count(facts.rows)} calls in all`],
     ["Version", `negawatt ${facts.versions?.negawatt ?? "unknown"}`],
   ];
   list.replaceChildren(...rows.map(([term, words]) => h("div", null, h("dt", null, term), h("dd", null, words))));

@@ -1,7 +1,6 @@
 // Caches: what they answered, how often they may be wrong, and what waits for a person.
 
-import { s } from "./dom.js";
-import { badge, figure, h, missing, name, nothing, section, table } from "./dom.js";
+import { badge, figure, h, missing, name, nothing, s, section, shortTable, table } from "./dom.js";
 import * as f from "./format.js";
 import { bounded, callsOf, energy, head, lever, unfinished } from "./parts.js";
 
@@ -81,7 +80,7 @@ function prefix(part) {
 function perClass(rows) {
   const pairs = rows.flatMap((row) => (row.classes ?? []).map((one) => ({ ...one, cache: row.name })));
   if (!pairs.length) return null;
-  return section("By class", null, h("div", { class: "card" }, table("Hits by class", [
+  return section("By class", null, h("div", { class: "card" }, shortTable("Hits by class", [
     { head: "class", rowHead: true, cell: (row) => callsOf(row.name, { class: row.name, lever: row.cache }) },
     { head: "cache", text: true, cell: (row) => lever(row.cache) },
     { head: "hits", cell: (row) => f.count(row.hits) },

@@ -54,27 +54,29 @@ function problems(uptime) {
 
 // -- tiles ----------------------------------------------------------------------------------------------------------
 
-function signed(mean) {
-  return mean < 0 ? "big lost" : mean > 0 ? "big saved" : "big";
+/** Return an interval of what was added, where it says what was saved. */
+const turned = (interval) => (interval ? { mean: -interval.mean, low: interval.high === null ? null : -interval.high, high: interval.low === null ? null : -interval.low } : interval);
+
+function hero(what, note, { saved, share, form }, ...rest) {
+  const lost = saved.mean !== null && saved.mean < 0;
+  const label = h("p", { class: "label" }, `${what} ${lost ? "added" : "saved"}${note}`);
+  if (saved.mean === null) return h("li", null, label, h("span", { class: "big" }, missing("no call has both figures: what it used, and what it would have used")), ...rest);
+  const [amount, part] = lost ? [turned(saved), share && share.mean !== null ? turned(share) : share] : [saved, share];
+  const range = within(amount, form);
+  const known = part && part.mean !== null;
+  return h("li", null, label, h("span", { class: lost ? "big lost" : saved.mean > 0 ? "big saved" : "big" }, form(amount.mean)),
+    h("p", { class: "detail" }, known ? [h("b", null, pct(part.mean)), " ", within(part, (value) => pct(value).replace(" %", "")), range ? " · " : ""] : null, range), ...rest);
 }
 
-function hero(label, interval, share, form, ...rest) {
-  if (interval.mean === null) return h("li", null, h("p", { class: "label" }, label), h("span", { class: "big" }, missing("no call has both figures: what it used, and what it would have used")), ...rest);
-  const range = within(interval, form);
-  return h("li", null, h("p", { class: "label" }, interval.mean < 0 ? label.replace("saved", "added") : label),
-    h("span", { class: signed(interval.mean) }, form(interval.mean)),
-    h("p", { class: "detail" }, share?.mean === null || !share ? null : [h("b", null, pct(share.mean)), " ", within(share, (value) => pct(value).replace(" %", "")), range ? " · " : ""], range),
-    ...rest);
-}
-
-function heroes({ saved, holdout, calls }) {
+function heroes({ saved, holdout }) {
   const [low, , high] = saved.energy_wh.estimates ?? [null, null, null];
+  const range = low === null || low === high ? null : h("p", { class: "detail" }, `estimates from ${low < 0 ? f.whRange(-low, -high) : f.whRange(low, high)}`);
   return h("ul", { class: "heroes", "aria-label": "What was saved" },
-    hero("Money saved", saved.cost_usd, saved.cost_pct, f.usd, saved.unpriced ? h("p", { class: "detail" }, `without ${f.count(saved.unpriced)} unpriced calls`) : null),
-    hero("Tokens saved", saved.tokens, null, f.count,
+    hero("Money", "", { saved: saved.cost_usd, share: saved.cost_pct, form: f.usd }, saved.unpriced ? h("p", { class: "detail" }, `without ${f.count(saved.unpriced)} unpriced calls`) : null),
+    hero("Tokens", "", { saved: saved.tokens, share: null, form: f.count },
       h("p", { class: "detail" }, "input ", h("b", null, f.count(saved.input_tokens.mean)), share(saved.input_tokens_pct), " · output ", h("b", null, f.count(saved.output_tokens.mean)), share(saved.output_tokens_pct))),
-    hero("Energy saved, estimated", saved.energy_wh, saved.energy_pct, f.wh, low === null || low === high ? null : h("p", { class: "detail" }, `estimates from ${f.whRange(low, high)}`)),
-    h("li", { class: "held" }, heldOut(holdout, calls)));
+    hero("Energy", ", estimated", { saved: saved.energy_wh, share: saved.energy_pct, form: f.wh }, range),
+    h("li", { class: "held" }, heldOut(holdout)));
 }
 
 const share = (part) => (part?.mean === null || !part ? "" : ` (${pct(part.mean).replace(" ", NARROW)})`);

@@ -1,7 +1,7 @@
 // Routing: who was asked for, who answered, what each choice came to, and what decided.
 
 import { climb, sized } from "./charts.js";
-import { details, figure, h, missing, name, nothing, section, table } from "./dom.js";
+import { figure, h, missing, name, nothing, section, shortTable, table } from "./dom.js";
 import * as f from "./format.js";
 import { cost, head, lever, ms, savedMoney, unfinished } from "./parts.js";
 
@@ -32,7 +32,7 @@ function curve(rows) {
 }
 
 function answered(rows) {
-  return section("Who was asked for, and who answered", null, h("div", { class: "card" }, table("Asked for and answered", [
+  return section("Who was asked for, and who answered", null, h("div", { class: "card" }, shortTable("Asked for and answered", [
     { head: "asked for", rowHead: true, cell: (row) => (row.asked === null ? missing("no model was named") : name(row.asked)) },
     { head: "answered", text: true, cell: (row) => [row.answered === null ? "no model asked" : name(row.answered),
       row.provider ? h("span", { class: "under" }, row.provider) : null] },
@@ -58,13 +58,12 @@ function policies(rows) {
 
 function decisions(rows) {
   if (!rows.length) return null;
-  const shown = table("What levers decided", [
+  const shown = shortTable("What levers decided", [
     { head: "lever", rowHead: true, cell: (row) => h("a", { href: `#/requests?lever=${encodeURIComponent(row.lever)}&action=${encodeURIComponent(row.action)}` }, lever(row.lever)) },
     { head: "did", text: true, cell: (row) => row.action.replaceAll("_", " ") },
     { head: "class", text: true, cell: (row) => name(row.class) },
     { head: "mode", text: true, cell: (row) => row.mode },
     { head: "calls", cell: (row) => f.count(row.calls) },
   ], rows);
-  const title = "What levers decided";
-  return section(title, "The most frequent first.", rows.length > 20 ? h("div", { class: "card" }, details(`All ${rows.length}`, shown)) : h("div", { class: "card" }, shown));
+  return section("What levers decided", "The most frequent first.", h("div", { class: "card" }, shown));
 }

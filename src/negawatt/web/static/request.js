@@ -5,6 +5,9 @@ import * as f from "./format.js";
 import { ending, endingWords, lever } from "./parts.js";
 
 const J_PER_WH = 3600;
+const PUSD = 1e12; // pico-dollars in a dollar
+
+const dollars = (pusd) => (f.known(pusd) ? pusd / PUSD : null);
 
 /** Return the nodes of one call's page. */
 export function call(context, data) {
@@ -46,7 +49,7 @@ function decisions(row) {
 
 function spared(saved) {
   if (!saved) return null;
-  const money = f.number(saved.cost_usd);
+  const money = dollars(saved.cost_pusd);
   const parts = [["input_tokens", "input tokens", f.count], ["output_tokens", "output tokens", f.count]].filter(([key]) => saved[key]).map(([key, words, form]) => `${form(saved[key])} ${words}`);
   if (money) parts.unshift(f.usd(money));
   return parts.length ? `saved ${parts.join(", ")}${saved.basis ? ` (${saved.basis})` : ""}` : null;
@@ -58,7 +61,7 @@ function attempts(row) {
   return section("Who was asked", null, h("div", { class: "card" }, table("Attempts", [
     { head: "provider", rowHead: true, cell: (one) => [name(one.provider), h("span", { class: "under" }, h("bdi", null, one.model ?? ""))] },
     { head: "result", text: true, cell: (one) => (one.error ? badge("attention", one.error) : badge("good", one.status ?? "answered")) },
-    { head: "cost", cell: (one) => figure(f.number(one.cost_usd), f.usd, "no price is known") },
+    { head: "cost", cell: (one) => figure(dollars(one.cost_pusd), f.usd, "no price is known") },
     { head: "began after", cell: (one) => figure(one.started_s, f.seconds, "not kept") },
     { head: "took", cell: (one) => figure(one.duration_s, f.seconds, "not kept") },
   ], made)));
@@ -96,12 +99,12 @@ function judged(context, row) {
   ], verdicts)));
 }
 
-const FACTS = ["tenant", "user_id", "key_id", "request_class", "task_id", "session_id", "protocol", "operation", "request_model", "response_model", "provider", "status", "cache", "holdout",
+const FACTS = ["tenant", "user", "key_id", "class", "task", "session", "protocol", "operation", "model", "response_model", "provider", "status", "cache", "holdout",
   "template", "template_version", "prompt_version", "price_source", "energy_basis", "usage_basis", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "co2e_g", "overhead_s", "queue_s", "upstream_s", "fingerprint"];
 
 function facts(context, row) {
   const shown = FACTS.filter((key) => row[key] !== null && row[key] !== undefined);
-  return section("All that is known", null, h("div", { class: "card" }, h("dl", { class: "facts" }, shown.map((key) => h("div", null, h("dt", null, key.replaceAll("_", " ")), h("dd", null, h("bdi", null, written(key, row[key])))))),
+  return section("All that is known", null, h("div", { class: "card" }, h("dl", { class: "facts" }, shown.map((key) => h("div", null, h("dt", null, key.replace(/_[sg]$/, "").replaceAll("_", " ")), h("dd", null, h("bdi", null, written(key, row[key])))))),
     details("The row as it is kept", h("pre", { tabindex: "0", "aria-label": "The row" }, JSON.stringify(row, null, 2)))));
 }
 

@@ -1,0 +1,274 @@
+"""The dashboard on a real gateway with real rows: what every tile shows is what the ledger holds. Skipped without a
+browser."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Start, settings
+from world import Gateway, Json, Upstream, chat, until
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import web_world as web
+
+pytest.importorskip("playwright", reason="no playwright to drive a browser with")
+pytestmark = [
+    pytest.mark.skipif(web.CHROMIUM is None, reason="no Chromium to look at pages with"),
+    pytest.mark.usefixtures("_long"),
+]
+AUDIT = (Path(__file__).parent.parent / "web_audit.js").read_text(encoding="utf-8")
+VIEWS = ("overview", "classes", "prompts", "caches", "routing", "requests", "budgets")
+KEYS = {"keys": [{"key_env": "OPS_KEY", "id": "ops", "admin": True}, {"key_env": "USER_KEY", "id": "desk"}]}
+PUSD = 1e12
+
+
+def configuration(upstream: Upstream, **more: Any) -> Json:
+    classes = {"support": {"owner": "desk@example.com"}, "search": {}}
+    return settings(upstream, classes=classes, levers={"retry": {"attempts": 1, "breaker_failures": 1_000_000}}, **more)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with web.browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def busy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway after some calls: priced and unpriced, asked anew and from the cache, refused and broken."""
+    one = Gateway(tmp_path_factory.mktemp("busy"), configuration(upstream), STUB_KEY="the-provider-key")
+    try:
+        for i in range(80):
+            request_class = ("support", "search", "support", "default")[i % 4]
+            one.post(chat(f"question {i % 20} {'more ' * (i % 20 % 7)}", model="gpt-4o-mini", temperature=0), f"t-{i}",
+                     x_negawatt_class=request_class)  # fmt: skip
+        for i in range(3):
+            one.post(chat(f"unpriced {i}"), x_negawatt_class="search")
+        one.post(chat({"do": "status", "status": 500}))
+        one.post(b"not json")
+        until(lambda: len(one.rows()) == 85, 10.0)
+        until(lambda: one.get("/admin/api/overview").json["tiles"]["calls"] == 85, 10.0)
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def look(chromium: Any) -> Iterator[Callable[..., web.Viewer]]:
+    """Open a window on a gateway; at the end nothing must have gone wrong, and nobody else been asked."""
+    opened: list[web.Viewer] = []
+
+    def open_one(gateway: Gateway, **options: Any) -> web.Viewer:
+        opened.append(web.Viewer(chromium, gateway.url, **options))
+        return opened[-1]
+
+    yield open_one
+    for viewer in opened:
+        viewer.close()
+        assert viewer.faults == []
+        assert viewer.strangers == []
+
+
+def ledger(gateway: Gateway, question: str) -> Any:
+    """The one row that answers *question* in SQL, from the file."""
+    connection = sqlite3.connect(f"file:{gateway.ledger}?mode=ro", uri=True, timeout=5.0)
+    try:
+        return connection.execute(question).fetchone()
+    finally:
+        connection.close()
+
+
+def written(viewer: web.Viewer, form: str, value: float | None) -> str:
+    """*value* as the page's own formats write it."""
+    text: str = viewer.page.evaluate(
+        "([form, value]) => import('/static/format.js').then((formats) => formats[form](value))", [form, value]
+    )
+    return text
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_page_of_a_real_gateway_is_sound(busy: Gateway, look: Callable[..., web.Viewer], view: str) -> None:
+    """No console error, no foreign request, under the policy that the gateway sends; to be read by everybody."""
+    viewer = look(busy)
+    viewer.open(view)
+    viewer.screen(f"live-{view}")
+    assert viewer.page.evaluate(AUDIT) == []
+    answer = busy.get("/")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+
+
+def test_the_tiles_are_what_the_ledger_holds(busy: Gateway, look: Callable[..., web.Viewer]) -> None:
+    """Money, tokens, energy, hits, errors, latency: each equals a query on the rows."""
+    viewer = look(busy)
+    viewer.open()
+    page = viewer.page
+
+    def tile(name: str) -> str:
+        text: str = page.inner_text(f"[data-tile={name}]")
+        return text
+
+    def main(name: str) -> str:
+        text: str = page.inner_text(f"[data-tile={name}] .mid")
+        return text
+
+    calls, cost, unpriced = ledger(busy, "SELECT count(*), sum(cost_pusd), sum(cost_pusd IS NULL) FROM outcome")
+    base, both = ledger(
+        busy,
+        "SELECT sum(baseline_cost_pusd), sum(baseline_cost_pusd - cost_pusd) FROM outcome WHERE cost_pusd NOT NULL",
+    )
+    assert f"{calls} calls" in page.inner_text(".head")
+    assert unpriced == 3
+    assert main("spend") == written(viewer, "usd", cost / PUSD)
+    assert f"instead of {written(viewer, 'usd', base / PUSD)}" in tile("spend")
+    assert "+ 3 unpriced" in tile("spend")
+    assert main("today") == written(viewer, "usd", cost / PUSD)
+    heroes = page.locator(".heroes .big").all_inner_texts()
+    assert heroes[0] == written(viewer, "usd", both / PUSD)
+    used, instead = ledger(
+        busy,
+        "SELECT sum(input_tokens + output_tokens), sum(baseline_input_tokens + baseline_output_tokens) FROM outcome"
+        " WHERE input_tokens NOT NULL AND baseline_input_tokens NOT NULL",
+    )
+    assert heroes[1] == written(viewer, "count", instead - used)
+    saved_j = ledger(busy, "SELECT sum(baseline_energy_j - energy_j) FROM outcome WHERE energy_j NOT NULL")[0]
+    assert heroes[2] == written(viewer, "wh", saved_j / 3600)
+    hits, could = ledger(busy, "SELECT sum(cache = 'exact'), sum(cache IN ('exact', 'miss')) FROM outcome")
+    assert hits > 50
+    assert main("hits") == written(viewer, "percent", hits / could)
+    assert f"{hits} calls answered without a model" in tile("hits")
+    failed = ledger(busy, "SELECT sum(ending = 'upstream_error') FROM outcome")[0]
+    assert main("errors") == written(viewer, "percent", failed / calls)
+    assert "1 call failed" in tile("errors")
+    took = [row["duration_s"] for row in busy.rows() if row["ending"] in ("answered", "cached", "coalesced")]
+    shown = busy.get("/admin/api/overview").json["tiles"]["latency"]
+    assert shown["n"] == len(took)
+    assert abs(shown["p50_ms"] / 1000 - sorted(took)[len(took) // 2]) < 0.1 * sorted(took)[len(took) // 2]
+    assert written(viewer, "seconds", shown["p50_ms"] / 1000) in tile("latency")
+
+
+def test_pictures_and_tables_are_what_the_ledger_holds(busy: Gateway, look: Callable[..., web.Viewer]) -> None:
+    """The waterfall by lever, and the rows of classes, caches and models."""
+    viewer = look(busy)
+    viewer.open()
+    spared = ledger(
+        busy,
+        "SELECT sum(json_extract(d.value, '$.saved.cost_pusd')) FROM outcome, json_each(decisions) d"
+        " WHERE json_extract(d.value, '$.lever') = 'exact_cache'",
+    )[0]
+    told = viewer.page.locator(".waterfall desc").text_content()
+    assert f"exact cache −{written(viewer, 'usd', spared / PUSD)}" in told
+    viewer.open("classes")
+    cells = viewer.page.locator("tr[data-class=support] td").all_inner_texts()
+    calls, cost = ledger(busy, "SELECT count(*), sum(cost_pusd) FROM outcome WHERE request_class = 'support'")
+    assert cells[2].startswith(str(calls))
+    assert cells[3] == written(viewer, "usd", cost / PUSD)
+    assert "desk@example.com" in viewer.page.inner_text("tr[data-class=support]")
+    viewer.open("routing")
+    asked = ledger(busy, "SELECT count(*) FROM outcome WHERE response_model = 'gpt-4o-mini'")[0]
+    row = viewer.page.locator("tr", has=viewer.page.locator("th >> text=gpt-4o-mini")).first
+    assert row.locator("td").first.inner_text() == str(asked)
+
+
+def test_the_explorer_finds_and_pages_and_shows_a_call_whole(busy: Gateway, look: Callable[..., web.Viewer]) -> None:
+    """By class and ending; older rows by their key; a row's own cost and decisions."""
+    viewer = look(busy)
+    viewer.open("requests?class=support&ending=cached")
+    page = viewer.page
+    found = ledger(busy, "SELECT count(*) FROM outcome WHERE request_class = 'support' AND ending = 'cached'")[0]
+    assert page.locator("main tbody tr").count() == found
+    page.click("text=Clear all")
+    page.wait_for_selector("text=Older")
+    assert page.locator("main tbody tr").count() == 50
+    page.click("text=Older")
+    page.wait_for_selector("text=That is all.")
+    assert page.locator("main tbody tr").count() == 35
+    page.click("a >> text=Newest")
+    page.wait_for_selector("text=Older")
+    page.select_option("[name=ending]", "cached")
+    page.click("text=Find")
+    page.wait_for_selector("text=Clear all")
+    page.locator("main tbody th a").first.click()
+    page.wait_for_selector(".trace")
+    assert "exact cache hit" in page.inner_text(".trace")
+    assert page.evaluate(AUDIT) == []
+
+
+def test_a_call_that_ends_appears_while_one_looks(
+    start: Start, upstream: Upstream, look: Callable[..., web.Viewer]
+) -> None:
+    """From an empty ledger: the first call brings the tiles, over the stream, with no reload."""
+    gateway = start(configuration(upstream))
+    viewer = look(gateway)
+    viewer.open()
+    viewer.page.wait_for_selector("text=Send the first one")
+    viewer.page.wait_for_selector("#live[data-state=live]")
+    viewer.page.evaluate("window.same = true")
+    gateway.post(chat("hello", model="gpt-4o-mini", temperature=0), x_negawatt_class="support")
+    viewer.page.wait_for_selector(".heroes")
+    gateway.post(chat("hello", model="gpt-4o-mini", temperature=0), x_negawatt_class="support")
+    viewer.page.wait_for_selector("#just-now >> text=from a cache")
+    viewer.page.wait_for_selector(".head >> text=2 calls")
+    assert viewer.page.evaluate("window.same") is True
+
+
+def test_a_gateway_that_stops_and_starts_is_told_and_found_again(
+    start: Start, upstream: Upstream, look: Callable[..., web.Viewer]
+) -> None:
+    """The page says that the connection is lost and how old its figures are."""
+    gateway = start(configuration(upstream))
+    viewer = look(gateway)
+    viewer.open()
+    viewer.page.wait_for_selector("#live[data-state=live]")
+    gateway.stop()
+    viewer.page.wait_for_selector("#live[data-state=lost]")
+    assert "Connection lost, figures" in viewer.page.inner_text("#live")
+    viewer.faults[:] = [fault for fault in viewer.faults if "ERR_" not in fault]
+
+
+def test_with_keys_only_an_administrator_gets_in(
+    start: Start, upstream: Upstream, look: Callable[..., web.Viewer]
+) -> None:
+    """A user's key is told so; the session is a cookie that no script reads, and ends by signing out."""
+    gateway = start(configuration(upstream, **KEYS), OPS_KEY="sk-ops-0001", USER_KEY="sk-user-0001")
+    viewer = look(gateway)
+    page = viewer.page
+    page.goto(gateway.url)
+    page.wait_for_selector("#key")
+    page.fill("#key", "sk-user-0001")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".problem >> text=not an administrator")
+    page.fill("#key", "sk-ops-0001")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Send the first one")
+    page.wait_for_selector("#live[data-state=live]")
+    assert page.evaluate("document.cookie") == ""
+    assert "sk-ops" not in json.dumps(page.evaluate("[Object.entries(localStorage), Object.entries(sessionStorage)]"))
+    cookie = viewer.context.cookies()[0]
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    page.reload()
+    page.wait_for_selector("text=Send the first one")
+    page.click("text=Sign out")
+    page.wait_for_selector("#key")
+    assert gateway.get("/admin/api/overview").status == 401
+    viewer.faults[:] = [fault for fault in viewer.faults if "403" not in fault]
+    assert not any("sk-" in url for url in viewer.asked)
+
+
+def test_days_begin_where_the_viewer_is(busy: Gateway, look: Callable[..., web.Viewer]) -> None:
+    """The same row is of another day in another zone, in the page as in a query."""
+    viewer = look(busy, timezone_id="Pacific/Kiritimati")
+    viewer.open()
+    first = busy.get("/admin/api/overview?zone=Pacific/Kiritimati").json
+    assert sum(first["series"]["total"]["calls"]) == 85
+    form = "{ day: 'numeric', month: 'short', year: 'numeric', timeZone: 'Pacific/Kiritimati' }"
+    name = viewer.page.evaluate(f"new Intl.DateTimeFormat('en-GB', {form}).format()")
+    assert name in viewer.page.inner_text(".head")
+    assert time.time() < first["period"]["until_s"]
