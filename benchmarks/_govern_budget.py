@@ -133,13 +133,13 @@ async def run(seed: int, store: str) -> Json:
         async def noted(reservation: Any) -> Any:
             found = await reserve(reservation)
             if found is None:
-                reserved.append(reservation.claims[0].amount)
+                reserved.append(reservation.amounts[0])
             return found
 
-        def settled(reservation: Any, charges: Any) -> None:
+        def settled(reservation: Any, spent: Any, how: Any = None) -> None:
             nonlocal short
-            short += charges[0].amount > reservation.claims[0].amount
-            settle(reservation, charges)
+            short += spent[0] > reservation.amounts[0]
+            settle(reservation, spent, how)
 
         books.reserve, books.settle = noted, settled  # type: ignore[method-assign]
         began = time.perf_counter()

@@ -220,7 +220,7 @@ class Trail:
         self.reply: Reply | None = None  # as the caller has it
         self.counted: Count | None = None  # input tokens of the attempt that answered, as counted here
         self.bill: Bill | None = None  # once nothing can change it any more
-        self.budget_left: tuple[str, float] | None = None  # the caller's own budget with the least left, and its share
+        self.budget_left: Callable[[], tuple[str, float]] | None = None  # of the caller's own, that with least left
         self.on_complete: Callable[[Trail], None] | None = None
         self._holds = 1  # the caller's own
 
@@ -234,7 +234,7 @@ class Trail:
                 self.on_complete(self)
             # Nobody needs them now. The trail and its call refer to each other: left so, they would wait for the
             # garbage collector, which on a busy gateway is a large part of the work.
-            self.call = self.reply = self.on_complete = None
+            self.call = self.reply = self.on_complete = self.budget_left = None
 
     @property
     def answerer(self) -> Attempt | None:

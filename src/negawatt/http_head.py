@@ -148,7 +148,7 @@ def answer_headers(call: Call, reply: Reply, head: Head, length: int | None) -> 
         spent_s = now - call.started - trail.waited_s - trail.upstream_s(now)
         headers.append((b"x-negawatt-overhead-ms", b"%.3f" % (max(0.0, spent_s) * 1000)))
     if trail.budget_left is not None:
-        name, share = trail.budget_left
+        name, share = trail.budget_left()
         headers.append((b"x-negawatt-budget-remaining", b"%.4f;budget=%s" % (share, _printable(name))))
     if head.origin is not None:
         headers += origin_headers(head.origin)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from backends import EPOCH, ManualClock
 
-from negawatt.budgets import Books, Charge, Claim, Line, LineId, Reservation, Short
+from negawatt.budgets import Books, Line, LineId, Lines, Reservation, Short
 from negawatt.budgets.memory import MemoryBooks
 from negawatt.budgets.sqlite import SqliteBooks
 from negawatt.registry import BUDGETS, open_backend
@@ -55,10 +55,8 @@ def line(name: str = "all", value: str = "", start: int = START) -> LineId:
     return (f"tokens/day/{name}", value, start)
 
 
-def wants(
-    amount: int, limit: int = 100, name: str = "all", *, id: str | None = None, start: int = START
-) -> Reservation:
-    return Reservation(id or f"r-{next(_numbers)}", [Claim(line(name, start=start), start + DAY, limit, amount)])
+def wants(amount: int, limit: int = 100, name: str = "all", *, start: int = START) -> Reservation:
+    return Reservation(Lines((line(name, start=start),), (start + DAY,), (limit,)), [amount])
 
 
 async def state(books: Books, name: str = "all") -> Line | None:
@@ -76,7 +74,7 @@ async def test_what_is_reserved_is_there_and_what_is_settled_is_spent(books: Boo
     assert await books.reserve(mine) is None
     assert await state(books) == Line(line(), START + DAY, 0, 40)
     assert books.held(line()) == 40
-    books.settle(mine, [Charge(25)])
+    books.settle(mine, [25])
     assert await state(books) == Line(line(), START + DAY, 25, 0)
     assert books.held(line()) == 25
 
@@ -86,7 +84,7 @@ async def test_what_does_not_fit_is_not_reserved(books: Books):
     mine = wants(60)
     await books.reserve(mine)
     assert await books.reserve(wants(41)) == Short(0, 0, 60)
-    books.settle(mine, [Charge(50)])
+    books.settle(mine, [50])
     await state(books)
     assert await books.reserve(wants(51)) == Short(0, 50, 50)
     assert await books.reserve(wants(50)) is None
@@ -94,7 +92,7 @@ async def test_what_does_not_fit_is_not_reserved(books: Books):
 
 async def test_a_reservation_of_several_lines_is_all_or_nothing(books: Books):
     """Where the second does not fit, nothing is held of the first."""
-    both = Reservation("both", [Claim(line("a"), START + DAY, 100, 10), Claim(line("b"), START + DAY, 5, 10)])
+    both = Reservation(Lines((line("a"), line("b")), (START + DAY, START + DAY), (100, 5)), [10, 10])
     assert await books.reserve(both) == Short(1, 0, 0)
     assert await books.reserve(wants(100, name="a")) is None
 
@@ -104,10 +102,10 @@ async def test_settling_twice_counts_once(books: Books):
     mine = wants(40)
     await books.reserve(mine)
     for _ in range(2):
-        books.settle(mine, [Charge(25)])
+        books.settle(mine, [25])
     refused = wants(1000)
     await books.reserve(refused)
-    books.settle(refused, [Charge(1000)])
+    books.settle(refused, [1000])
     assert await state(books) == Line(line(), START + DAY, 25, 0)
 
 
@@ -115,7 +113,7 @@ async def test_a_call_may_cost_more_than_it_reserved(books: Books):
     """All of it is counted; then nothing fits any more."""
     mine = wants(40)
     await books.reserve(mine)
-    books.settle(mine, [Charge(120)])
+    books.settle(mine, [120])
     assert await state(books) == Line(line(), START + DAY, 120, 0)
     assert await books.reserve(wants(1)) == Short(0, 120, 120)
     assert await books.reserve(wants(1, limit=121)) is None, "a raised limit counts at once"
@@ -125,16 +123,16 @@ async def test_what_cost_nothing_leaves_nothing(books: Books):
     """A line whose only attempt was not charged is gone."""
     mine = wants(40)
     await books.reserve(mine)
-    books.settle(mine, [Charge(0)])
+    books.settle(mine, [0])
     assert await state(books) is None
 
 
 async def test_what_nobody_knows_is_counted_as_such(books: Books):
     """Attempts that were assumed to cost what was reserved, and such of which nothing is known."""
-    for amount, charge in ((40, Charge(40, "assumed")), (0, Charge(0, "unknown")), (10, Charge(5))):
+    for amount, spent, how in ((40, 40, "assumed"), (0, 0, "unknown"), (10, 5, "known")):
         mine = wants(amount)
         assert await books.reserve(mine) is None
-        books.settle(mine, [charge])
+        books.settle(mine, [spent], [how])
     assert await state(books) == Line(line(), START + DAY, 45, 0, assumed=1, unknown=1)
 
 
@@ -149,7 +147,7 @@ async def test_periods_are_lines_of_their_own(books: Books, clock: ManualClock):
     """What was spent yesterday takes nothing from today, and is not among the lines any more."""
     mine = wants(100)
     await books.reserve(mine)
-    books.settle(mine, [Charge(100)])
+    books.settle(mine, [100])
     await state(books)
     clock.now += DAY
     assert await books.reserve(wants(100, start=START + DAY)) is None
@@ -162,7 +160,7 @@ async def test_a_call_that_outlasts_its_period_is_settled_in_it(books: Books, cl
     await books.reserve(mine)
     clock.now += DAY
     await books.reserve(wants(10, start=START + DAY))
-    books.settle(mine, [Charge(90)])
+    books.settle(mine, [90])
     await state(books)
     assert [(one.id[2], one.spent, one.reserved) for one in await books.lines()] == [(START + DAY, 0, 10)]
 
@@ -174,15 +172,15 @@ async def test_large_amounts_are_exact(books: Books):
     assert await books.reserve(mine) is None
     assert await books.reserve(wants(2, limit)) == Short(0, 0, limit - 1)
     assert await books.reserve(wants(1, limit)) is None
-    books.settle(mine, [Charge(limit - 3)])
+    books.settle(mine, [limit - 3])
     assert await state(books) == Line(line(), START + DAY, limit - 3, 1)
 
 
 async def test_a_name_may_have_any_characters(books: Books):
     """Users are called what they are called."""
-    mine = Reservation("odd", [Claim(("usd/day/x y/z", '["a\\u0000","Zoë\\"l:"]', START), START + DAY, 10, 1)])
-    await books.reserve(mine)
-    assert [one.id for one in await books.lines()] == [mine.claims[0].line]
+    odd = ("usd/day/x y/z", '["a\\u0000","Zoë\\"l:"]', START)
+    await books.reserve(Reservation(Lines((odd,), (START + DAY,), (10,)), [1]))
+    assert [one.id for one in await books.lines()] == [odd]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -201,14 +199,14 @@ async def test_in_any_order_nothing_is_exceeded_and_nothing_lost(books: Books, s
         try:
             short = await attempt
         except asyncio.CancelledError:
-            books.settle(mine, [Charge(0)])
+            books.settle(mine, [0])
             return
         if short is not None:
             return
         await asyncio.sleep(rng.random() * 0.01)
-        used = rng.choice((0, mine.claims[0].amount, rng.randint(0, mine.claims[0].amount)))
+        used = rng.choice((0, mine.amounts[0], rng.randint(0, mine.amounts[0])))
         spent += used
-        books.settle(mine, [Charge(used)])
+        books.settle(mine, [used])
 
     async def watch() -> None:
         while True:

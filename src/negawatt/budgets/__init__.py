@@ -7,43 +7,49 @@ budget for one value (a user, a key, ...) in one period; `Books` keep the lines.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 LineId = tuple[str, str, int]  # the budget's key, whose it is, and when the period begins (seconds since 1970)
 
 
-class Claim(NamedTuple):
-    """What one attempt may cost one line. *amount* 0: nobody knows, and it is let through."""
+class Lines:
+    """The lines that pay for an attempt: of each its id, when its period ends (seconds since 1970), and its limit."""
 
-    line: LineId
-    until: int  # when the period ends, in seconds since 1970
-    limit: int
-    amount: int
+    __slots__ = ("entries", "generation", "ids", "limits", "untils")
+
+    def __init__(self, ids: tuple[LineId, ...], untils: tuple[int, ...], limits: tuple[int, ...]) -> None:
+        self.ids = ids
+        self.untils = untils
+        self.limits = limits
+        self.entries: Sequence[Any] = ()  # what the books keep with them, so long as
+        self.generation = -1  # it is of this generation
 
 
 class Short(NamedTuple):
-    """The first claim, by its place, that its line has not enough left for; nothing was reserved."""
+    """The first line, by its place, that has not enough left; nothing was reserved."""
 
     place: int
     spent: int
     held: int  # spent and reserved
 
 
-class Charge(NamedTuple):
-    """What became of a claim: *amount* was spent. *how*: known, assumed to be what was reserved, or unknown."""
-
-    amount: int
-    how: Literal["known", "assumed", "unknown"] = "known"
+How = Literal["known", "assumed", "unknown"]
+"""How an amount that was spent is known: assumed is what was reserved; unknown, that nothing can be said."""
 
 
 class Reservation:
-    """What one attempt has reserved, until it is settled."""
+    """What one attempt may cost each of its lines, until it is settled.
 
-    __slots__ = ("claims", "id")
+    An amount of 0: nobody knows, and it is let through as long as anything is left.
+    """
 
-    def __init__(self, id: str, claims: Sequence[Claim]) -> None:
-        self.id = id
-        self.claims = claims
+    __slots__ = ("amounts", "id", "lines", "open")
+
+    def __init__(self, lines: Lines, amounts: Sequence[int]) -> None:
+        self.lines = lines
+        self.amounts = amounts
+        self.open = False  # it was reserved, and is not settled
+        self.id = ""  # given by books that are shared
 
 
 class Line(NamedTuple):
@@ -63,14 +69,17 @@ class Books(Protocol):
     shared: bool  # by replicas: what others reserve is not seen here before the next reservation
 
     async def reserve(self, reservation: Reservation) -> Short | None:
-        """Reserve all claims, or none of them and say which does not fit. Raises `StoreError`.
+        """Reserve of all its lines, or of none and say which has not enough. Raises `StoreError`.
 
         Safe to cancel: what was reserved then is given back.
         """
         ...
 
-    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
-        """Replace what was reserved by what was spent, claim by claim. Never blocks; a second time is a no-op."""
+    def settle(self, reservation: Reservation, spent: Sequence[int], how: Sequence[How] | None = None) -> None:
+        """Replace what was reserved by what was *spent*, line by line; *how* each is known, None: all are.
+
+        Never blocks; a second time is a no-op.
+        """
         ...
 
     def held(self, line: LineId) -> int:

@@ -9,7 +9,7 @@ as written to the provider's cache where that costs more.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -19,54 +19,45 @@ from negawatt.economics.accounts import Accounts, Amount, to_pusd
 from negawatt.economics.usage import Usage, with_tier
 from negawatt.wire import limits
 
+Get = Callable[[str], Any]  # a field of a request
+Amounts = tuple[int, int | None, int | None]
+"""Tokens, pico-dollars, millijoules. None: there is no price, or nothing is known of the energy."""
+
 _GENERATES = frozenset({"chat", "text_completion"})
 _LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")  # of the output, in any protocol
 _RECENT = 50  # calls: what the last 50 to 100 of a kind used at most is believed of the next
 _MOST_KINDS = 4096
-_MOST_AMOUNTS = 4096
+_MOST_AMOUNTS = 512  # of each kind
 _RATIO = 1024  # ratios of tokens to bytes are kept in whole parts of this
 _DOCUMENTS = 100  # of reranking, that one search unit is charged for
 _QUARTER_S = 900  # prices may change by the quarter of an hour
 
 
-class Foreseen(NamedTuple):
-    """In the smallest units. None: there is no price, or nothing is known of the energy."""
-
-    tokens: int
-    pusd: int | None
-    millijoules: int | None
-
-    def of(self, unit: str) -> int | None:
-        return self.tokens if unit == "tokens" else self.pusd if unit == "usd" else self.millijoules
-
-
 class Kind:
-    """The most that the recent calls of one class to one target used."""
+    """The most that the recent calls of one class to one target used, and what amounts came to."""
 
-    __slots__ = ("_before", "_now", "_seen", "count")
+    __slots__ = ("_before", "_input", "_output", "_seen", "amounts", "count", "output", "ratio", "used")
 
     def __init__(self) -> None:
-        self._before = self._now = (0, 0)
-        self._seen = 0
-        self.count = 0
+        self.count = self._seen = 0
+        self._input = self._output = 0  # of the newest calls
+        self._before = (0, 0)  # of those before them
+        self.ratio = 0  # input tokens for each byte of the request, in parts of `_RATIO`: what was seen, and a quarter
+        self.output = 0  # output tokens of an answer: twice what was seen
+        self.amounts: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
+        self.used: dict[tuple[Usage, int], Amounts] = {}
 
     def add(self, ratio: int, output: int) -> None:
         self.count += 1
         self._seen += 1
         if self._seen > _RECENT:
-            self._before, self._now, self._seen = self._now, (0, 0), 1
-        self._now = max(self._now[0], ratio), max(self._now[1], output)
-
-    @property
-    def ratio(self) -> int:
-        """Input tokens for each byte of the request, in parts of `_RATIO`: what was seen, and a quarter more."""
-        most = max(self._before[0], self._now[0])
-        return most + -(-most // 4)
-
-    @property
-    def output(self) -> int:
-        """Output tokens of an answer: twice what was seen."""
-        return 2 * max(self._before[1], self._now[1])
+            self._before, self._input, self._output, self._seen = (self._input, self._output), 0, 0, 1
+        elif ratio <= self._input and output <= self._output:
+            return
+        self._input, self._output = max(self._input, ratio), max(self._output, output)
+        most = max(self._input, self._before[0])
+        self.ratio = most + -(-most // 4)
+        self.output = 2 * max(self._output, self._before[1])
 
 
 class Foresight:
@@ -80,109 +71,122 @@ class Foresight:
         self._accounts = accounts
         self._priced = priced  # some budget is in money or energy
         self._kinds: dict[tuple[str, str, str], Kind] = {}
-        self._amounts: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
 
-    def of(self, call: Call) -> Foreseen:
-        """Return what an attempt at the first target of *call* may cost."""
-        kind = self._kinds.get(self._key(call))
-        if kind is not None and kind.count < self._settings.least_seen:
-            kind = None
-        size = len(call.request.body)
-        inputs = _rounded(size if kind is None else -(-size * kind.ratio // _RATIO))
-        output = self.output(call, kind)
-        if not self._priced:
-            return Foreseen(inputs + output, None, None)
-        return Foreseen(inputs + output, *self._amount(call, inputs, output))
-
-    def output(self, call: Call, kind: Kind | None) -> int:
-        """Return how long the answer may be."""
-        if call.wire.operation not in _GENERATES:
-            return 0
-        data = call.request.data
-        limit = limit_of(data)
-        if limit is None:
-            known = kind is not None and not self._settings.limit_output
-            limit = kind.output if kind is not None and known else self._settings.output_tokens
-        return limit * _answers(data)
-
-    def limited(self, call: Call) -> Call:
-        """Return *call* with a limit of its answer, where it has none and its protocol has a word for it."""
-        name, request = call.wire.name, call.request
-        if not self._settings.limit_output or name not in limits.PROTOCOLS or limit_of(request.data) is not None:
-            return call
-        newer = self._newer_word(call.targets[0])
-        changed = limits.with_limit(name, request, self._settings.output_tokens, newer=newer)
-        return msgspec.structs.replace(call, request=changed)  # not by `with_`: above, it is as its caller asked
-
-    def learn(self, call: Call, usage: Usage) -> None:
-        """Take in what an attempt at the first target of *call* has used."""
-        size = len(call.request.body)
-        answers = _answers(call.request.data)
-        if not size or usage.basis == "partial":
-            return
-        key = self._key(call)
+    def kind(self, call: Call) -> Kind:
+        """Return what is known of calls like this one to its first target."""
+        target = call.targets[0]
+        key = (call.request_class, target.provider, target.model)
         kind = self._kinds.get(key)
         if kind is None:
             while len(self._kinds) >= _MOST_KINDS:  # models may be named by callers: keep the table bounded
                 del self._kinds[next(iter(self._kinds))]
             kind = self._kinds[key] = Kind()
-        kind.add(-(-usage.input_tokens * _RATIO // size), -(-usage.output_tokens // answers))
+        return kind
 
-    def _key(self, call: Call) -> tuple[str, str, str]:
-        target = call.targets[0]
-        return call.request_class, target.provider, target.model
+    def of(self, call: Call, kind: Kind) -> Amounts:
+        """Return what an attempt at the first target of *call* may cost."""
+        request, settings = call.request, self._settings
+        get = request.data.get
+        body = request.body
+        known = kind.count >= settings.least_seen
+        inputs = _rounded(-(-len(body) * kind.ratio // _RATIO) if known else len(body))
+        limit: Any = 0
+        if call.wire.operation in _GENERATES:
+            limit = limit_of(get)
+            if limit is None:
+                limit = kind.output if known and not settings.limit_output else settings.output_tokens
+            if get("n") is not None or get("best_of") is not None:
+                limit *= _answers(get)
+        tokens: int = inputs + limit
+        if not self._priced:
+            return tokens, None, None
+        tier = "fast" if get("speed") == "fast" else get("service_tier")
+        hour = b'"1h"' in body
+        key = (inputs, limit, tier if isinstance(tier, str) else None, hour, int(call.received_at // _QUARTER_S))
+        found = kind.amounts.get(key)
+        if found is None or call.wire.operation == "rerank":
+            found = self._amounts(call, inputs, limit, tier, hour=hour)
+            if len(kind.amounts) >= _MOST_AMOUNTS:
+                kind.amounts.clear()
+            kind.amounts[key] = found
+        return tokens, found[0], found[1]
 
-    def _amount(self, call: Call, inputs: int, output: int) -> tuple[int | None, int | None]:
-        target, data = call.targets[0], call.request.data
-        tier = "fast" if data.get("speed") == "fast" else data.get("service_tier")
-        hour = b'"1h"' in call.request.body
-        units = _search_units(data) if call.wire.operation == "rerank" else 0
-        at = int(call.received_at // _QUARTER_S)
-        key = (target.provider, target.model, inputs, output, tier if isinstance(tier, str) else None, hour, units, at)
-        found = self._amounts.get(key)
-        if found is None:
-            if len(self._amounts) >= _MOST_AMOUNTS:
-                self._amounts.clear()
-            usage = Usage(
-                input_tokens=inputs, output_tokens=output, cache_write_tokens=inputs,
-                cache_write_1h_tokens=inputs if hour else 0, search_units=units, basis="estimated",
-            )  # fmt: skip
-            tiered = self._foreseen(call, with_tier(usage, tier))
-            # A tier without a price of its own is taken to cost the usual one.
-            amounts = [tiered if tiered.cost_usd is not None else self._foreseen(call, usage)]
-            if units:  # some charge by the search, some by the token
-                amounts += [
-                    self._foreseen(call, Usage(input_tokens=0, output_tokens=0, search_units=units)),
-                    self._foreseen(call, Usage(input_tokens=inputs, output_tokens=0)),
-                ]
-            money = [cost for one in amounts if (cost := to_pusd(one.cost_usd)) is not None]
-            energy = [millijoules(one) for one in amounts]
-            found = self._amounts[key] = max(money, default=None), energy[0]
-        return found
+    def limited(self, call: Call) -> Call:
+        """Return *call* with a limit of its answer, where it has none and its protocol has a word for it."""
+        if not self._settings.limit_output:
+            return call
+        name, request = call.wire.name, call.request
+        if name not in limits.PROTOCOLS or limit_of(request.data.get) is not None:
+            return call
+        newer = self._newer_word(call.targets[0])
+        changed = limits.with_limit(name, request, self._settings.output_tokens, newer=newer)
+        return msgspec.structs.replace(call, request=changed)  # not by `with_`: above, it is as its caller asked
+
+    def learn(self, call: Call, kind: Kind, usage: Usage) -> Amounts:
+        """Take in that an attempt has used *usage*, and return what that comes to."""
+        size = len(call.request.body)
+        if size and usage.basis != "partial":
+            answers = _answers(call.request.data.get)
+            kind.add(-(-usage.input_tokens * _RATIO // size), -(-usage.output_tokens // answers))
+        if not self._priced:
+            return usage.total_tokens, None, None
+        key = (usage, int(call.received_at // _QUARTER_S))
+        used = kind.used.get(key)
+        if used is None:
+            if len(kind.used) >= _MOST_AMOUNTS:
+                kind.used.clear()
+            target = call.targets[0]
+            amount = self._accounts.amount(target.provider, target.model, usage, call.received_at)
+            used = kind.used[key] = (usage.total_tokens, to_pusd(amount.cost_usd), _millijoules(amount))
+        return used
+
+    def _amounts(
+        self, call: Call, inputs: int, output: int, tier: object, *, hour: bool
+    ) -> tuple[int | None, int | None]:
+        """Return what so many tokens come to: pico-dollars and millijoules. *hour*: the cache is kept for one."""
+        units = _search_units(call.request.data) if call.wire.operation == "rerank" else 0
+        usage = Usage(
+            input_tokens=inputs, output_tokens=output, cache_write_tokens=inputs,
+            cache_write_1h_tokens=inputs if hour else 0, search_units=units, basis="estimated",
+        )  # fmt: skip
+        tiered = self._foreseen(call, with_tier(usage, tier))
+        # A tier without a price of its own is taken to cost the usual one.
+        amounts = [tiered if tiered.cost_usd is not None else self._foreseen(call, usage)]
+        if units:  # some charge by the search, some by the token
+            amounts += [
+                self._foreseen(call, Usage(input_tokens=0, output_tokens=0, search_units=units)),
+                self._foreseen(call, Usage(input_tokens=inputs, output_tokens=0)),
+            ]
+        money = [cost for one in amounts if (cost := to_pusd(one.cost_usd)) is not None]
+        return max(money, default=None), _millijoules(amounts[0])
 
     def _foreseen(self, call: Call, usage: Usage) -> Amount:
         target = call.targets[0]
         return self._accounts.foreseen(target.provider, target.model, usage, call.received_at)
 
 
-def millijoules(amount: Amount) -> int | None:
+def _millijoules(amount: Amount) -> int | None:
     """Return the central figure of *amount*."""
     return None if amount.joules is None else round(amount.joules.central * 1000)
 
 
-def limit_of(data: Mapping[str, Any]) -> int | None:
-    """Return the most output tokens that the request *data* allows for one answer; None where it does not say."""
+def limit_of(get: Get) -> int | None:
+    """Return the most output tokens that a request allows for one answer; None where it does not say."""
     for name in _LIMITS:
-        limit = data.get(name)
+        limit = get(name)
         if type(limit) is int and limit > 0:
             return limit
     return None
 
 
-def _answers(data: Mapping[str, Any]) -> int:
+def _answers(get: Get) -> int:
     """Return how many answers are made: ``best_of`` of legacy completions are paid for, though ``n`` are given."""
-    counts = [count for name in ("n", "best_of") if type(count := data.get(name)) is int and count > 1]
-    return max(counts, default=1)
+    most = 1
+    for name in ("n", "best_of"):
+        count = get(name)
+        if type(count) is int and count > most:
+            most = count
+    return most
 
 
 def _search_units(data: Mapping[str, Any]) -> int:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negawatt.budgets import Charge, Line, LineId, Reservation, Short
+from negawatt.budgets import How, Line, LineId, Lines, Reservation, Short
 from negawatt.clock import Clock
+from negawatt.errors import StoreError
 
-_SWEEP_EVERY = 1000  # new lines, between two looks at those whose period has ended
-_KEPT_S = 86_400.0  # after the end of its period: an attempt may outlast it
+_SWEEP_EVERY = 1000  # new lines, between two looks at those that are not needed any more
+_KEPT_S = 86_400.0  # after the end of its period: who looks at what was spent yesterday
 
 
 class Entry:
     """A line, as it changes."""
 
-    __slots__ = ("assumed", "reserved", "spent", "unknown", "until")
+    __slots__ = ("assumed", "reserved", "spent", "under_way", "unknown", "until")
 
     def __init__(self, until: int) -> None:
         self.until = until
         self.spent = self.reserved = self.assumed = self.unknown = 0
+        self.under_way = 0  # reservations
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing would be lost with it: a call that cost nothing leaves nothing."""
+        return not (self.spent or self.under_way or self.unknown)
 
 
 class MemoryBooks:
@@ -29,43 +36,44 @@ class MemoryBooks:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: dict[LineId, Entry] = {}
-        self._open: set[str] = set()
+        self._generation = 0  # changes when entries are forgotten: `Lines` then look for theirs anew
         self._new = 0
+        self._failed: str | None = None  # why nothing can be reserved
 
     async def reserve(self, reservation: Reservation) -> Short | None:
-        entries = self._entries
-        found = []
-        for place, claim in enumerate(reservation.claims):
-            entry = entries.get(claim.line)
-            if entry is None:
-                entry = Entry(claim.until)  # kept once everything fits
-            if entry.spent + entry.reserved + (claim.amount or 1) > claim.limit:
-                return Short(place, entry.spent, entry.spent + entry.reserved)
-            found.append(entry)
-        for claim, entry in zip(reservation.claims, found, strict=True):
-            if claim.line not in entries:
-                self._add(claim.line, entry)
-            entry.reserved += claim.amount
-            self._changed(claim.line)
-        self._open.add(reservation.id)
+        lines, amounts = reservation.lines, reservation.amounts
+        if self._failed is not None:
+            raise StoreError(f"what is reserved cannot be written down: {self._failed}")
+        if lines.generation != self._generation:
+            self._find(lines)
+        entries = lines.entries
+        for entry, limit, amount in zip(entries, lines.limits, amounts, strict=True):
+            held = entry.spent + entry.reserved
+            if held + (amount or 1) > limit:
+                return Short(entries.index(entry), entry.spent, held)
+        for entry, amount in zip(entries, amounts, strict=True):
+            entry.reserved += amount
+            entry.under_way += 1
+        reservation.open = True
+        self._changed(lines)
         return None
 
-    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
-        if reservation.id not in self._open:
+    def settle(self, reservation: Reservation, spent: Sequence[int], how: Sequence[How] | None = None) -> None:
+        if not reservation.open:
             return
-        self._open.discard(reservation.id)
-        for claim, (amount, how) in zip(reservation.claims, charges, strict=True):
-            entry = self._entries.get(claim.line)
-            if entry is None:
-                continue  # its period is long over
+        reservation.open = False
+        lines = reservation.lines
+        if lines.generation != self._generation:
+            self._find(lines)
+        for entry, amount, reserved in zip(lines.entries, spent, reservation.amounts, strict=True):
             entry.spent += amount  # first: whoever writes it down meanwhile must not see less than there is
-            entry.reserved -= claim.amount
-            if how != "known":
-                entry.assumed += how == "assumed"
-                entry.unknown += how == "unknown"
-            if not (entry.spent or entry.reserved or entry.unknown):
-                del self._entries[claim.line]  # a call that cost nothing leaves nothing
-            self._changed(claim.line)
+            entry.reserved -= reserved
+            entry.under_way -= 1
+        if how is not None:
+            for entry, known in zip(lines.entries, how, strict=True):
+                entry.assumed += known == "assumed"
+                entry.unknown += known == "unknown"
+        self._changed(lines)
 
     def held(self, line: LineId) -> int:
         entry = self._entries.get(line)
@@ -76,20 +84,32 @@ class MemoryBooks:
         return [
             Line(line, e.until, e.spent, e.reserved, e.assumed, e.unknown)
             for line, e in self._entries.items()
-            if e.until > now
+            if e.until > now and not e.empty
         ]
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _changed(self, line: LineId) -> None:
+    def _changed(self, lines: Lines) -> None:
         """For those who write it down."""
 
-    def _add(self, line: LineId, entry: Entry) -> None:
-        self._entries[line] = entry
-        self._new += 1
+    def _find(self, lines: Lines) -> None:
+        """Put the entries of *lines* with them, those that are new among them."""
         if self._new >= _SWEEP_EVERY:
-            self._new = 0
-            over = self._clock.time() - _KEPT_S
-            for name in [name for name, one in self._entries.items() if one.until < over and not one.reserved]:
-                del self._entries[name]
+            self._sweep()
+        found = []
+        for line, until in zip(lines.ids, lines.untils, strict=True):
+            entry = self._entries.get(line)
+            if entry is None:
+                entry = self._entries[line] = Entry(until)
+                self._new += 1
+            found.append(entry)
+        lines.entries, lines.generation = found, self._generation
+
+    def _sweep(self) -> None:
+        """Forget what nobody needs: users and models may be named by callers, and calls may cost nothing."""
+        self._new = 0
+        self._generation += 1
+        over = self._clock.time() - _KEPT_S
+        for line in [line for line, e in self._entries.items() if e.empty or (e.until < over and not e.under_way)]:
+            del self._entries[line]

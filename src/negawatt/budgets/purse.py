@@ -6,31 +6,23 @@ second opinions, renewals. What a cache answers costs nothing and never comes he
 
 from __future__ import annotations
 
-import itertools
-import logging
 import math
-import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from negawatt.budgets import Books, Charge, Claim, LineId, Reservation, Short
-from negawatt.budgets.foresee import Foreseen, Foresight, millijoules
-from negawatt.budgets.rules import Rule, Rules, facts_of
-from negawatt.budgets.states import BudgetState, states
+from negawatt.budgets import Books, How, Reservation, Short
+from negawatt.budgets.foresee import Foresight, Kind
+from negawatt.budgets.rules import Payers, Rule, Rules, facts_of
+from negawatt.budgets.states import BudgetState, moment, states
 from negawatt.budgets.waiting import Turn, Waiting
 from negawatt.call import Attempt, Call, Target
 from negawatt.clock import Clock
 from negawatt.config_budgets import Budget, Budgeting
-from negawatt.economics.accounts import Accounts, to_pusd
+from negawatt.economics.accounts import Accounts
 from negawatt.errors import BudgetExceeded, BudgetsUnavailable, StoreError
 
-log = logging.getLogger(__name__)
-
 NAME = "budgets"
-Paying = Sequence[tuple[Rule, str]]  # the budgets that pay for a call, and whose each is
-_FREE: Paying = ()
+_UNKNOWN = (None, None, None)
 _LOOK_S = 0.25  # where others may give something back that nobody here sees
 _SPARE_S = 0.05  # before the call's deadline: who is refused then is told why
 _EARLY_S = 0.002  # an event loop's timer may wake a moment early
@@ -44,6 +36,26 @@ class Counts(Protocol):
     def count(self, name: str, **labels: str) -> None: ...
 
     def alert(self, name: str, about: str, message: str) -> None: ...
+
+
+class Paid(Reservation):
+    """A reservation, with all that it takes to settle it."""
+
+    __slots__ = ("call", "kind", "payers", "purse")
+
+    def __init__(self, purse: Purse, call: Call, payers: Payers, kind: Kind, amounts: Sequence[int]) -> None:
+        self.lines, self.amounts = payers.lines(purse.now()), amounts
+        self.open, self.id = False, ""
+        self.purse = purse
+        self.call = call
+        self.payers = payers
+        self.kind = kind
+
+    def settle(self, attempt: Attempt) -> None:
+        self.purse.settle(self, attempt)
+
+    def left(self) -> tuple[str, float]:
+        return self.purse.left(self)
 
 
 class Purse:
@@ -65,12 +77,11 @@ class Purse:
         self._books = books
         self._accounts = accounts
         self._clock = clock
+        self.now = clock.time
         self._counts = counts
         priced = self._rules.units != {"tokens"}
         self._foresight = Foresight(settings, accounts, priced=priced, newer_word=newer_word)
         self._waiting = Waiting()
-        self._numbers = itertools.count()
-        self._mark = uuid.uuid4().hex[:16]  # no other process names a reservation as this one does
         self._downgrades = any(budget.at_limit == "downgrade" for budget in budgets)
         self._down = False
 
@@ -85,125 +96,118 @@ class Purse:
 
         None: nobody pays for it. Raises `BudgetExceeded`, and `BudgetsUnavailable` where the books cannot be asked.
         """
-        paying = self._rules.of(facts_of(call)) if call.wire.billed else _FREE
-        if not paying:
+        payers = self._rules.of(facts_of(call)) if call.wire.billed else None
+        if payers is None:
             return None
+        kind = self._foresight.kind(call)
+        paid = self._paid(call, payers, kind)
         try:
-            reservation = await self._reserved(call, paying)
+            if self._waiting.any or await self._books.reserve(paid) is not None:
+                paid = await self._later(paid)
             self._down = False
         except StoreError as error:
             self._unasked(error)
             return None
-        self._show(call, paying, reservation)
-        return partial(self._settle, call, paying, reservation)
+        if payers.own:
+            call.trail.budget_left = paid.left
+        return paid.settle
 
-    async def _reserved(self, call: Call, paying: Paying) -> Reservation:
-        """Return what was reserved, at once or in the end. Raises `BudgetExceeded` and `StoreError`."""
-        reservation = self._reservation(call, paying, self._foresight.of(call))
+    def _paid(self, call: Call, payers: Payers, kind: Kind) -> Paid:
+        """Return what is to be reserved for *call* at this moment."""
+        amounts: Sequence[Any] = self._foresight.of(call, kind)
+        claimed = [amounts[unit] for unit in payers.units]
+        if None in claimed:
+            for place, amount in enumerate(claimed):
+                if amount is None and payers.rules[place].budget.unknown == "refuse":
+                    raise self._unpriced(call, payers.rules[place])
+            claimed = [amount or 0 for amount in claimed]
+        return Paid(self, call, payers, kind, claimed)
+
+    def settle(self, paid: Paid, attempt: Attempt) -> None:
+        """Put what *attempt* has used in the place of what was reserved for it."""
+        how: list[How] | None = None
+        if not attempt.billed:
+            spent = [0] * len(paid.amounts)
+        else:
+            # An attempt that was cancelled: nobody knows how far it had come.
+            used: Sequence[Any] = _UNKNOWN
+            if attempt.usage is not None:
+                used = self._foresight.learn(paid.call, paid.kind, attempt.usage)
+            spent = [used[unit] for unit in paid.payers.units]
+            if None in spent:  # then what was reserved counts; of nothing reserved, that it is so
+                how = ["known" if one is not None else "assumed" if paid.amounts[place] else "unknown"
+                       for place, one in enumerate(spent)]  # fmt: skip
+                spent = [paid.amounts[place] if one is None else one for place, one in enumerate(spent)]
+        self._books.settle(paid, spent, how)
+        if self._waiting.any:
+            self._waiting.wake(line[:2] for line in paid.lines.ids)
+
+    def left(self, paid: Paid) -> tuple[str, float]:
+        """Return which of the caller's own budgets has least left, and its share."""
+        lines, rules = paid.lines, paid.payers.rules
+        shares = [(1.0 - self._books.held(lines.ids[place]) / lines.limits[place], place) for place in paid.payers.own]
+        share, place = min(shares)
+        return rules[place].name, share
+
+    # -- when there is not enough --------------------------------------------------------------------------------
+
+    async def _later(self, paid: Paid) -> Paid:
+        """Return what was reserved in the end. Raises `BudgetExceeded` and `StoreError`."""
+        call, payers = paid.call, paid.payers
         short: Short | None = None
-        place = self._queued(paying)
+        place = next((i for i in range(len(payers.rules)) if self._waiting.count(payers.whose(i))), None)
         if place is None:
-            short = await self._books.reserve(reservation)
+            short = await self._books.reserve(paid)
             if short is None:
-                return reservation
+                return paid
             place = short.place
-        rule, value = paying[place]
-        whose = (rule.key, value)
+        rule, whose = payers.rules[place], payers.whose(place)
         if rule.budget.at_limit != "queue" or self._waiting.count(whose) >= rule.budget.max_waiting:
-            raise self._exceeded(rule, reservation.claims[place], short)
+            raise self._exceeded(paid, place, short)
         began = self._clock.monotonic()
         try:
             async with self._waiting.turn(whose) as turn:
-                return await self._in_turn(call, paying, turn, place)
+                return await self._in_turn(paid, turn, place)
         finally:
             if not call.shadow:
                 call.trail.waited_s += self._clock.monotonic() - began
 
-    def _queued(self, paying: Paying) -> int | None:
-        """Return the place of a budget for which others wait already: nobody goes past them."""
-        if not self._waiting.any:
-            return None
-        waiting = (i for i, (rule, value) in enumerate(paying) if self._waiting.count((rule.key, value)))
-        return next(waiting, None)
-
-    async def _in_turn(self, call: Call, paying: Paying, turn: Turn, place: int) -> Reservation:
+    async def _in_turn(self, paid: Paid, turn: Turn, place: int) -> Paid:
         """Return what was reserved when it was this call's turn. Raises `BudgetExceeded` where waiting cannot help."""
+        call, payers = paid.call, paid.payers
         while True:
             # Anew: the period may have ended meanwhile, and more is known of calls of its kind.
-            reservation = self._reservation(call, paying, self._foresight.of(call))
+            paid = self._paid(call, payers, paid.kind)
             left_s = math.inf if call.deadline is None else call.deadline.left_s - _SPARE_S
             wait_s = left_s
             if turn.first:
-                short = await self._books.reserve(reservation)
+                short = await self._books.reserve(paid)
                 if short is None:
-                    return reservation
-                rule, claim = paying[short.place][0], reservation.claims[short.place]
-                until_s = max(0.0, claim.until - self._clock.time())
+                    return paid
+                blocked = short.place
+                amount, limit = paid.amounts[blocked], paid.lines.limits[blocked]
+                until_s = max(0.0, paid.lines.untils[blocked] - self._clock.time())
                 # What is reserved may come back; what is spent does not before the period ends.
-                hopeless = short.spent + (claim.amount or 1) > claim.limit and until_s > left_s
-                if rule.budget.at_limit != "queue" or claim.amount > claim.limit or hopeless or left_s <= _EARLY_S:
-                    raise self._exceeded(rule, claim, short)
+                hopeless = amount > limit or (short.spent + (amount or 1) > limit and until_s > left_s)
+                if payers.rules[blocked].budget.at_limit != "queue" or hopeless or left_s <= _EARLY_S:
+                    raise self._exceeded(paid, blocked, short)
                 wait_s = min(left_s, until_s + _EARLY_S, _LOOK_S if self._books.shared else math.inf)
             elif left_s <= _EARLY_S:
-                raise self._exceeded(paying[place][0], reservation.claims[place], None)
+                raise self._exceeded(paid, place, None)
             await turn.wait(wait_s)
 
-    def _reservation(self, call: Call, paying: Paying, foreseen: Foreseen) -> Reservation:
-        now = self._clock.time()
-        claims = []
-        for rule, value in paying:
-            amount = foreseen.of(rule.unit)
-            if amount is None and rule.budget.unknown == "refuse":
-                raise self._unpriced(call, rule)
-            start, end = rule.period(now)
-            claims.append(Claim((rule.key, value, start), end, rule.limit, amount or 0))
-        return Reservation(f"{self._mark}-{next(self._numbers)}", claims)
-
-    def _settle(self, call: Call, paying: Paying, reservation: Reservation, attempt: Attempt) -> None:
-        """Put what *attempt* has used in the place of what was reserved for it."""
-        usage = attempt.usage
-        if not attempt.billed:
-            charges = [Charge(0)] * len(paying)
-        elif usage is None:  # it was cancelled, and nobody knows how far it had come: what was reserved counts
-            charges = [_unsure(claim) for claim in reservation.claims]
-        else:
-            self._foresight.learn(call, usage)
-            target = attempt.target
-            amount = self._accounts.amount(target.provider, target.model, usage, call.received_at)
-            used = Foreseen(usage.total_tokens, to_pusd(amount.cost_usd), millijoules(amount))
-            charges = [
-                _unsure(claim) if (spent := used.of(rule.unit)) is None else Charge(spent)
-                for (rule, _), claim in zip(paying, reservation.claims, strict=True)
-            ]
-        self._books.settle(reservation, charges)
-        self._waiting.wake(claim.line[:2] for claim in reservation.claims)
-        self._show(call, paying, reservation)
-
-    def _show(self, call: Call, paying: Paying, reservation: Reservation) -> None:
-        """Note how much of the caller's own budgets is left: the least share of them."""
-        least: tuple[str, float] | None = None
-        for (rule, _), claim in zip(paying, reservation.claims, strict=True):
-            if rule.own:
-                share = 1.0 - self._books.held(claim.line) / rule.limit
-                if least is None or share < least[1]:
-                    least = (rule.name, share)
-        call.trail.budget_left = least
-
-    # -- when there is not enough --------------------------------------------------------------------------------
-
-    def _exceeded(self, rule: Rule, claim: Claim, short: Short | None) -> BudgetExceeded:
-        now = self._clock.time()
-        resets = datetime.fromtimestamp(claim.until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        passing = short is not None and short.spent + (claim.amount or 1) <= claim.limit
+    def _exceeded(self, paid: Paid, place: int, short: Short | None) -> BudgetExceeded:
+        """Return the error that says which budget it is, and when it begins anew."""
+        rule, amount, limit = paid.payers.rules[place], paid.amounts[place], paid.lines.limits[place]
+        until, now = paid.lines.untils[place], self._clock.time()
+        passing = short is not None and short.spent + (amount or 1) <= limit
         why = "what is left of it is reserved by calls under way" if passing else "it has not enough left for this call"
-        message = f"budget {rule.name!r}: {why}; it begins anew at {resets}"
-        if claim.amount > claim.limit:
+        message = f"budget {rule.name!r}: {why}; it begins anew at {moment(until)}"
+        if amount > limit:
             message = f"budget {rule.name!r}: this call alone may cost more than all of it; ask for a shorter answer"
         self._counts.count("negawatt_budget_refused_total", budget=rule.name)
-        wait_s = _SOON_S if passing else max(1.0, claim.until - now)
-        return BudgetExceeded(
-            message, budget=rule.name, resets_at=claim.until, retry_after_s=wait_s, passing=passing
-        )  # fmt: skip
+        wait_s = _SOON_S if passing else max(1.0, until - now)
+        return BudgetExceeded(message, budget=rule.name, resets_at=until, retry_after_s=wait_s, passing=passing)
 
     def _unpriced(self, call: Call, rule: Rule) -> BudgetExceeded:
         what, remedy = "price", "economics.prices"
@@ -233,12 +237,11 @@ class Purse:
 
     def cheaper(self, call: Call) -> str | None:
         """Return the policy that is to choose for *call*, because a budget is nearly used up; None: as it is."""
-        if not call.wire.billed or not self._downgrades:
+        payers = self._rules.of(facts_of(call)) if self._downgrades and call.wire.billed else None
+        if payers is None:
             return None
-        now = self._clock.time()
-        for rule, value in self._rules.of(facts_of(call)):
+        for rule, line in zip(payers.rules, payers.lines(self._clock.time()).ids, strict=True):
             if rule.budget.at_limit == "downgrade":
-                line: LineId = (rule.key, value, rule.period(now).start)
                 held = self._books.held(line)
                 if held >= rule.budget.from_share * rule.limit:
                     reason = f"budget {rule.name}: {held / rule.limit:.0%} of it is used; policy {rule.budget.policy}"
@@ -251,8 +254,3 @@ class Purse:
     async def states(self) -> list[BudgetState]:
         """Return how every budget stands; of those with one for each only those that were used. Raises `StoreError`."""
         return states(self._rules.rules, await self._books.lines(), self._clock.time())
-
-
-def _unsure(claim: Claim) -> Charge:
-    """Return what counts where nobody knows what was spent: what was reserved; of nothing reserved, that it is so."""
-    return Charge(claim.amount, "assumed") if claim.amount else Charge(0, "unknown")

@@ -8,13 +8,15 @@ What was spent is told in batches, behind the path; until it has arrived the res
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import uuid
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
 import orjson
 
-from negawatt.budgets import Charge, Line, LineId, Reservation, Short, redis_scripts
+from negawatt.budgets import How, Line, LineId, Reservation, Short, redis_scripts
 from negawatt.clock import Clock
 from negawatt.errors import StoreError
 
@@ -46,13 +48,16 @@ class RedisBooks:
         self._clock = clock
         self._lease_s = lease_s
         self._seen: dict[LineId, int] = {}
-        self._open: set[str] = set()
+        self._mark = uuid.uuid4().hex[:16]  # no other process names a reservation as this one does
+        self._numbers = itertools.count()
         self._asked: list[tuple[Reservation, asyncio.Future[Short | None]]] = []
         self._asker: asyncio.Task[None] | None = None
         self._waiting: list[tuple[Any, ...]] = []
         self._teller: asyncio.Task[None] | None = None
 
     async def reserve(self, reservation: Reservation) -> Short | None:
+        if not reservation.id:
+            reservation.id = f"{self._mark}-{next(self._numbers)}"
         answer: asyncio.Future[Short | None] = asyncio.get_running_loop().create_future()
         self._asked.append((reservation, answer))
         if self._asker is None:
@@ -89,36 +94,39 @@ class RedisBooks:
     def _answer(self, reservation: Reservation, answer: asyncio.Future[Short | None], told: list[Any]) -> None:
         kind, *numbers = told
         if kind == b"held":
-            for claim, held in zip(reservation.claims, numbers, strict=True):
-                self._see(claim.line, int(held))
+            for line, held in zip(reservation.lines.ids, numbers, strict=True):
+                self._see(line, int(held))
             if answer.done():  # its caller is gone
                 self._give_back(reservation)
             else:
-                self._open.add(reservation.id)
+                reservation.open = True
                 answer.set_result(None)
         elif answer.done():
             return
         elif kind == b"short":
             place, spent, held = map(int, numbers)
-            self._see(reservation.claims[place].line, held)
+            self._see(reservation.lines.ids[place], held)
             answer.set_result(Short(place, spent, held))
         else:
             answer.set_exception(StoreError(f"the reservation {reservation.id} was made before"))
 
     def _give_back(self, reservation: Reservation) -> None:
-        self._open.add(reservation.id)
-        self.settle(reservation, [Charge(0)] * len(reservation.claims))
+        reservation.open = True
+        self.settle(reservation, [0] * len(reservation.amounts))
 
-    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
-        if reservation.id not in self._open:
+    def settle(self, reservation: Reservation, spent: Sequence[int], how: Sequence[How] | None = None) -> None:
+        if not reservation.open:
             return
-        self._open.discard(reservation.id)
-        told: list[Any] = [reservation.id, len(reservation.claims)]
-        for claim, (amount, how) in zip(reservation.claims, charges, strict=True):
-            less = amount - claim.amount
-            told += (orjson.dumps(claim.line), less, amount, int(how == "assumed"), int(how == "unknown"))
-            if claim.line in self._seen:
-                self._seen[claim.line] += less
+        reservation.open = False
+        told: list[Any] = [reservation.id, len(spent)]
+        for place, (line, amount, reserved) in enumerate(
+            zip(reservation.lines.ids, spent, reservation.amounts, strict=True)
+        ):
+            known = "known" if how is None else how[place]
+            less = amount - reserved
+            told += (orjson.dumps(line), less, amount, int(known == "assumed"), int(known == "unknown"))
+            if line in self._seen:
+                self._seen[line] += less
         if len(self._waiting) >= _MOST_WAITING:
             log.error("budgets: a settlement is given up; what it reserved will count as spent")
             return
@@ -174,8 +182,10 @@ class RedisBooks:
 
 
 def _said(reservation: Reservation) -> list[Any]:
-    said: list[Any] = [reservation.id, len(reservation.claims)]
-    for line, until, limit, amount in reservation.claims:
+    said: list[Any] = [reservation.id, len(reservation.amounts)]
+    for line, until, limit, amount in zip(
+        reservation.lines.ids, reservation.lines.untils, reservation.lines.limits, reservation.amounts, strict=True
+    ):  # fmt: skip
         over = (amount or 1) - limit
         said += (orjson.dumps(line), until * 1000, amount, over, -over)
     return said

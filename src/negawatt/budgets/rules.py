@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
+from negawatt.budgets import Lines
 from negawatt.budgets.periods import Period, period_of, zone_of
 from negawatt.call import Call
 from negawatt.config_budgets import Budget, Whose
@@ -74,23 +75,51 @@ class Rule:
         return orjson.dumps(found).decode()
 
 
+class Payers:
+    """The budgets that pay for calls with the same facts. *units*: the place of each one's unit in `SCALES`."""
+
+    def __init__(self, pairs: Sequence[tuple[Rule, str]]) -> None:
+        self.rules = tuple(rule for rule, _ in pairs)
+        self.values = tuple(value for _, value in pairs)
+        self.units = tuple(list(SCALES).index(rule.unit) for rule in self.rules)
+        self.own = tuple(place for place, rule in enumerate(self.rules) if rule.own)
+        self._lines = Lines((), (), ())
+        self._since, self._until = 0, 0
+
+    def lines(self, now: float) -> Lines:
+        """Return their lines in the periods that *now* is in."""
+        if not self._since <= now < self._until:
+            periods = [rule.period(now) for rule in self.rules]
+            starts, ends = zip(*periods, strict=True)
+            keys = (rule.key for rule in self.rules)
+            ids = tuple(zip(keys, self.values, starts, strict=True))
+            self._lines = Lines(ids, ends, tuple(rule.limit for rule in self.rules))
+            self._since, self._until = max(starts), min(ends)
+        return self._lines
+
+    def whose(self, place: int) -> tuple[str, str]:
+        """Return what the budget at *place* is called whatever the period: its key, and whose it is."""
+        return self.rules[place].key, self.values[place]
+
+
 class Rules:
     """All budgets."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
         self.rules = tuple(Rule(budget) for budget in budgets)
         self.units = frozenset(rule.unit for rule in self.rules)
-        self._kept: dict[Facts, tuple[tuple[Rule, str], ...]] = {}
+        self._kept: dict[Facts, Payers | None] = {}
 
-    def of(self, facts: Facts) -> tuple[tuple[Rule, str], ...]:
-        """Return the budgets that pay, and whose each is."""
-        found = self._kept.get(facts)
-        if found is None:
-            if len(self._kept) >= _MOST_KEPT:  # users and models may be named by callers
-                self._kept.clear()
-            pairs = ((rule, rule.value(facts)) for rule in self.rules)
-            found = self._kept[facts] = tuple((rule, value) for rule, value in pairs if value is not None)
-        return found
+    def of(self, facts: Facts) -> Payers | None:
+        """Return who pays; None where nobody does."""
+        found = self._kept.get(facts, self)
+        if found is not self:
+            return found  # type: ignore[return-value]
+        if len(self._kept) >= _MOST_KEPT:  # users and models may be named by callers
+            self._kept.clear()
+        pairs = [(rule, value) for rule in self.rules if (value := rule.value(facts)) is not None]
+        payers = self._kept[facts] = Payers(pairs) if pairs else None
+        return payers
 
 
 def key_of(unit: str, per: str, name: str) -> str:

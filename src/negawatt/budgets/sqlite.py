@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from negawatt.budgets import Line, LineId, Reservation, Short
+from negawatt.budgets import Line, LineId, Lines
 from negawatt.budgets.memory import Entry, MemoryBooks
 from negawatt.clock import Clock
-from negawatt.errors import ConfigError, InputError, StoreError
+from negawatt.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class SqliteBooks(MemoryBooks):
     def __init__(self, path: Path, clock: Clock, where: str = "budgeting.store") -> None:
         super().__init__(clock)
         self._path = path
+        self._changes: list[Lines] = []
         self._lock = _locked(path, where)
         try:
             self._connection = _open(path, clock, where)
@@ -60,17 +61,11 @@ class SqliteBooks(MemoryBooks):
         except BaseException:
             self._lock.close()
             raise
-        self._changes: list[LineId] = []
         self._wake = threading.Event()
+        self._told = False  # the thread knows that there is something to write
         self._closing = False
-        self._failed: str | None = None
         self._thread = threading.Thread(target=self._run, name="negawatt-budgets", daemon=True)
         self._thread.start()
-
-    async def reserve(self, reservation: Reservation) -> Short | None:
-        if self._failed is not None:
-            raise StoreError(f"{self._path}: what is reserved cannot be written down: {self._failed}")
-        return await super().reserve(reservation)
 
     async def close(self) -> None:
         """Write what has changed, and let go of the file."""
@@ -81,9 +76,10 @@ class SqliteBooks(MemoryBooks):
             self._connection.close()
             self._lock.close()
 
-    def _changed(self, line: LineId) -> None:
-        self._changes.append(line)
-        if not self._wake.is_set():
+    def _changed(self, lines: Lines) -> None:
+        self._changes.append(lines)
+        if not self._told:
+            self._told = True
             self._wake.set()
 
     def _load(self) -> None:
@@ -108,12 +104,13 @@ class SqliteBooks(MemoryBooks):
 
     def _drain(self) -> None:
         self._wake.clear()
+        self._told = False
         changes = self._changes[:]
         del self._changes[: len(changes)]  # and no new list: the path may be about to add to this one
         rows, gone = [], []
-        for line in set(changes):
+        for line in {line for lines in set(changes) for line in lines.ids}:
             entry = self._entries.get(line)
-            if entry is None:
+            if entry is None or entry.empty:
                 gone.append(line)
             else:
                 rows.append((*line, entry.until, entry.spent, entry.reserved, entry.assumed, entry.unknown))
@@ -122,8 +119,9 @@ class SqliteBooks(MemoryBooks):
             self._failed = None
         except sqlite3.Error as error:
             log.error("the budgets %s could not be written: %s", self._path, error)
-            self._failed = str(error)
+            self._failed = f"{self._path}: {error}"
             self._changes[:0] = set(changes)
+            self._told = True
             self._wake.set()
 
     def _write(self, rows: Sequence[tuple[str | int, ...]], gone: list[LineId]) -> None:
