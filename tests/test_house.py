@@ -95,7 +95,7 @@ TOP = {
     "doors", "key_routes", "watching", "watch_routes",
     "feedback_routes", "succeeding",
     "budgeting", "budget_routes",
-    "web_routes", "web_sources",
+    "web_routes", "web_sources", "governing",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

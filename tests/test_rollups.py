@@ -24,7 +24,7 @@ from negawatt.ledger.histograms import GROWTH, LEAST_S, bucket_of, middle_of, te
 from negawatt.ledger.rollup_reader import TAIL_MOST, Reader, parts_of
 from negawatt.ledger.rollup_tables import CALLS, MOST, SPANS, TENANTS
 from negawatt.ledger.rollups import RollupWriter
-from negawatt.ledger.sqlite import SqliteLedger, _open, update_rows
+from negawatt.ledger.sqlite import SqliteLedger, opened, update_rows
 
 EVER = [(0, 4_102_444_800)]
 
@@ -56,7 +56,7 @@ def counted(path: Path) -> tuple[int, int]:
 
 def rolled(path: Path, now: float = START + 1e7) -> RollupWriter:
     """Make the roll-ups of the ledger at *path*, all of them."""
-    writer = RollupWriter(_open(path), path, clock=lambda: now)
+    writer = RollupWriter(opened(path), path, clock=lambda: now)
     writer._due()
     while writer.step():
         pass
@@ -148,7 +148,7 @@ def test_what_is_made_in_steps_is_what_is_made_at_once(path, tmp_path):
     other = tmp_path / "other.sqlite"
     for file, steps in ((path, (1, 3, 50)), (other, (1000,))):
         SqliteLedger(file).close()
-        connection = _open(file)
+        connection = opened(file)
         connection.executemany(sql.insert(1), [msgspec.structs.astuple(row) for row in rows])
         writer = RollupWriter(connection, file, clock=lambda: START + 1e7)
         writer._due()
@@ -205,7 +205,7 @@ def test_two_processes_may_write_one_ledger(path):
 def test_names_beyond_a_number_are_counted_together(path):
     """So that callers who make up names cannot make the roll-ups grow; no call is lost."""
     SqliteLedger(path).close()
-    connection = _open(path)
+    connection = opened(path)
     most = MOST["tenant"]
     rows = [a_row(i, tenant=f"t{i}", request_model=f"m{i}", response_model=f"m{i}") for i in range(most + 300)]
     connection.executemany(sql.insert(1), [msgspec.structs.astuple(row) for row in rows])
@@ -224,7 +224,7 @@ def test_names_beyond_a_number_are_counted_together(path):
 def test_an_amount_beyond_all_bounds_stops_nothing(path, caplog):
     """Rows of absurd amounts are summed as long as they can be; the others count as ever."""
     SqliteLedger(path).close()
-    connection = _open(path)
+    connection = opened(path)
     rows = [a_row(i, cost_pusd=2**62 if i in (3, 4, 5) else 10) for i in range(20)]
     connection.executemany(sql.insert(1), [msgspec.structs.astuple(row) for row in rows])
     connection.close()
@@ -282,7 +282,7 @@ def test_a_disk_that_refuses_does_not_end_the_writer(path, caplog):
 def test_a_row_whose_decisions_are_not_ours_is_left_out(path, caplog):
     """Of the sums of decisions; its cost counts."""
     SqliteLedger(path).close()
-    connection = _open(path)
+    connection = opened(path)
     rows = [a_row(0, decisions='[{"lever": 5}]'), a_row(1, decisions='[{"lever":"route","action":"small"}]')]
     connection.executemany(sql.insert(1), [msgspec.structs.astuple(row) for row in rows])
     connection.close()

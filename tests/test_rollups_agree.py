@@ -30,7 +30,7 @@ from report_world import PUSD
 from negawatt.ledger.outcome import Outcome
 from negawatt.ledger.rollup_reader import Reader
 from negawatt.ledger.rollups import RollupWriter
-from negawatt.ledger.sqlite import SqliteLedger, _open
+from negawatt.ledger.sqlite import SqliteLedger, opened
 from negawatt.proof.summary import LedgerView, summarise_ledger
 from negawatt.web import tables
 from negawatt.web.facts import Facts
@@ -48,7 +48,7 @@ class World:
     def __init__(self, path: Path, now: float) -> None:
         SqliteLedger(path).close()
         self.path, self.now, self.rows = path, now, []
-        self.connection = _open(path)
+        self.connection = opened(path)
         self.writer = RollupWriter(self.connection, path, clock=lambda: self.now)
         self.writer._due()
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from negawatt import governing
 from negawatt.budget_routes import BudgetRoutes
 from negawatt.call import Call
 from negawatt.closing import Closing
@@ -75,7 +76,7 @@ class Server:
         self._routes["GET", "/healthz"] = self._healthz
         self._routes["GET", "/readyz"] = self._readyz
         self._paths = {path for _, path in self._routes}
-        self._web = WebRoutes(gateway, self._read)
+        self._web = WebRoutes(gateway, self._read, governing.shown(gateway))
         self._more: tuple[Routes, ...] = (
             LayerRoutes(gateway, self._read),
             KeyRoutes(gateway, self._read),

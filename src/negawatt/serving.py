@@ -22,6 +22,7 @@ from negawatt.config import Config
 from negawatt.doors import digest_of, open_keyring
 from negawatt.errors import ConfigError
 from negawatt.gateway import Gateway
+from negawatt.governing import watched
 from negawatt.levers.admit import Callers
 from negawatt.metrics_routes import MetricsServer
 from negawatt.recalling import check_recall, open_embedding, recalls
@@ -192,7 +193,7 @@ class _Corked:
 async def _serve(
     config: Config, listener: socket.socket, metrics: socket.socket | None, ready: Callable[[], None]
 ) -> None:
-    async with Gateway.open(config) as gateway, open_watch(gateway), _apart(gateway, metrics):
+    async with Gateway.open(config) as gateway, open_watch(gateway, **watched(gateway)), _apart(gateway, metrics):
         gateway.accounts.warm()
         refuse_open_doors(config, gateway.keyring)  # the file of keys may have changed since it was looked at
         await asyncio.to_thread(_note_start, gateway)

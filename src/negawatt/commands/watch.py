@@ -57,11 +57,12 @@ def status(
 
 def _from_ledger(path: Path, config: Config) -> dict[str, Any]:
     from negawatt.clock import SystemClock
+    from negawatt.governing import successes
     from negawatt.watch.alert import iso
     from negawatt.watching import watch_of
 
     clock = SystemClock()
-    return {"at": iso(clock.time()), "classes": asyncio.run(watch_of(path, config, clock)).slos()}
+    return {"at": iso(clock.time()), "classes": asyncio.run(watch_of(path, config, clock, successes(path))).slos()}
 
 
 def _lines(classes: list[dict[str, Any]]) -> list[str]:
