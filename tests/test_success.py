@@ -27,7 +27,7 @@ from negawatt.ledger.sqlite import SqliteLedger, opened, read_rows, update_rows
 from negawatt.ledger.words import kept
 from negawatt.success import keeping
 from negawatt.success.figures import BY, Figures, figures
-from negawatt.success.keeping import Keeper, catch_up, keep_up
+from negawatt.success.keeping import Beside, Keeper, catch_up, keep_up
 from negawatt.success.listing import Task, history, tasks
 from negawatt.success.rules import Rule, rules_of
 
@@ -458,24 +458,126 @@ def in_memory(rows: Sequence[Outcome], words: Sequence[Feedback]) -> Figures:
 # -- keeping -------------------------------------------------------------------------------------------------------
 
 
-def test_the_ledgers_writer_keeps_the_roll_up(path: Path):
-    """Without anybody asking: new rows, words, and the verdicts since it has caught up, counted by class."""
+def test_a_thread_beside_the_ledger_keeps_the_roll_up(path: Path):
+    """Without anybody asking: new rows, words, and the verdicts on what came after the start, counted by class."""
     ledger = SqliteLedger(path)
     ledger.append(a_row(0, request_class="old"))
     ledger.flush()
     keeper = Keeper((), now=lambda: NOW)
-    ledger.upkeep.append(keeper)
+    beside = Beside(path, keeper)
+    beside.start()
     wait_for(lambda: len(tasks(path)) == 1)
-    wait_for(lambda: keeper._told)
     ledger.append(a_row(1))
     wait_for(lambda: len(tasks(path)) == 2)
     ledger.record(word("call-1", False, "call")).result(10)
     wait_for(lambda: tasks(path)[0].success is False)
     ledger.record(word("call-1", True, "call")).result(10)
     wait_for(lambda: tasks(path)[0].success is True)
+    wait_for(lambda: keeper.verdicts["default", "success"] == 1)
+    beside.close()
     ledger.close()
     assert dict(keeper.verdicts) == {
         ("default", "unknown"): 1, ("default", "failure"): 1, ("default", "success"): 1}  # fmt: skip
+
+
+def test_what_is_old_at_the_start_is_not_counted_and_all_that_follows_is(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where there is always something new, as on a busy day."""
+    monkeypatch.setattr(keeping, "CHUNK", 2)
+    write(path, [a_row(i) for i in range(3)], [word("call-0", kind="call")])
+    keeper = Keeper((), now=lambda: NOW)
+    with closing(opened(path)) as connection:
+        assert keeper.round(connection) and keeper.round(connection)
+        assert not keeper.verdicts
+        for i in range(3, 7):
+            write(path, [a_row(i)], [word(f"call-{i}", i > 3, "call")])
+            assert keeper.round(connection)
+    assert dict(keeper.verdicts) == {("default", "success"): 3, ("default", "failure"): 1}
+
+
+def test_a_round_that_fails_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """The failure is in the log; nothing of the round is left, and the next one has all of it."""
+    monkeypatch.setattr(keeping, "_FAILED_S", 0.01)
+    write(path, [a_row(i) for i in range(3)])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON task_sum BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        beside = Beside(path, Keeper((), now=lambda: NOW))
+        beside.start()
+        wait_for(lambda: sum("no room" in record.message for record in caplog.records) >= 2)
+        assert tasks(path) == [] and figures(path) == []
+        other.execute("DROP TRIGGER full")
+    wait_for(lambda: len(tasks(path)) == 3)
+    beside.close()
+    assert figures(path)[0].tasks == 3
+
+
+def test_closing_does_not_wait_for_a_round(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is broken off, and leaves nothing behind."""
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+    monkeypatch.setattr(keeping.sql, "TASKS", endless)
+    write(path, [a_row(0)])
+    beside = Beside(path, Keeper((), now=lambda: NOW))
+    beside.start()
+    with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as other:
+        wait_for(lambda: is_locked(other))
+        beside.close()
+        assert not is_locked(other)
+    assert tasks(path) == []
+    beside.close()  # once more does no harm
+
+
+def is_locked(connection: sqlite3.Connection) -> bool:
+    """True while somebody else is writing."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return True
+    connection.execute("ROLLBACK")
+    return False
+
+
+def test_two_processes_keep_one_ledger_up_as_one_does(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each looks at the same rows and words at the same time, while they are written: none is added twice, or lost."""
+    monkeypatch.setattr(keeping, "CHUNK", 5)
+    monkeypatch.setattr(keeping, "_LEAST_S", 0.0)
+    monkeypatch.setattr(keeping, "_REST", 0)
+    rows, words = some_traffic(7, 120)
+    ledger = SqliteLedger(path)
+    pair = [Beside(path, Keeper(RULES, now=lambda: NOW)) for _ in range(2)]
+    for one in pair:
+        one.start()
+    for row in rows:
+        ledger.append(row)
+    ledger.flush()
+    for said in words:
+        ledger.record(said).result(10)
+    with closing(sqlite3.connect(path)) as other:
+        wait_for(lambda: not other.execute(keeping.sql.WAITING, (NOW,)).fetchone()[0])
+    for one in pair:
+        one.close()
+    ledger.close()
+    alone = tmp_path / "alone.sqlite"
+    rolled(alone, rows, words)
+    for table in ("task_sum", "task_latency", "task"):
+        assert dump(path, table) == dump(alone, table), table
+
+
+def test_what_another_process_has_overtaken_is_thrown_away(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Tasks made from words that have been replaced since do not take the place of newer ones."""
+    write(path, [a_row(0)], [word("call-0", True, "call")])
+    made = keeping._made
+
+    def overtaken(connection: sqlite3.Connection, now: float) -> Any:
+        found = made(connection, now)
+        monkeypatch.undo()
+        write(path, words=[word("call-0", False, "call")])
+        catch_up(path)
+        return found
+
+    monkeypatch.setattr(keeping, "_made", overtaken)
+    with closing(opened(path)) as connection:
+        keep_up(connection, Keeper())
+    assert [one.success for one in tasks(path)] == [False]
+    assert (figures(path)[0].judged, figures(path)[0].successes) == (1, 0)
 
 
 def wait_for(condition: Any, timeout_s: float = 20.0) -> None:

@@ -227,6 +227,7 @@ class Gateway:
                 )  # fmt: skip
                 async with gateway.monitor.exporting(environ):
                     try:
+                        gateway.success.start()
                         if gateway.learner is not None:
                             await gateway.learner.remember()
                         yield gateway

@@ -1,4 +1,4 @@
-"""Tasks and their success in a gateway that runs: feedback goes to the ledger, and its writer keeps the roll-up."""
+"""Tasks and their success in a gateway that runs: feedback goes to the ledger, and a thread keeps the roll-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from negawatt.errors import StoreError
 from negawatt.ledger import Ledger
 from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.sqlite import SqliteLedger, open_reading
-from negawatt.success.keeping import Keeper
+from negawatt.success.keeping import Beside, Keeper
 from negawatt.success.rules import rules_of
 from negawatt.telemetry import Sample
 
@@ -26,7 +26,7 @@ _PERIOD_S = 86_400.0  # of the cost of a success, in the metrics
 
 
 class Succeeding:
-    """What a gateway has to do with success. Attaches itself to *ledger*, whose writer then keeps the roll-up."""
+    """What a gateway has to do with success. Between `start` and `close` the roll-up of *ledger* is kept up."""
 
     def __init__(self, config: Config, ledger: Ledger, meter: Meter, clock: Clock) -> None:
         self._ledger = ledger
@@ -36,13 +36,16 @@ class Succeeding:
         meter.fingerprinted = frozenset(
             name for name, policy in config.classes.items() if policy.success and policy.success.no_retry_within_s
         )
-        if isinstance(ledger, SqliteLedger):
-            ledger.upkeep.append(self._keeper)
+        self._beside = Beside(ledger.path, self._keeper) if isinstance(ledger, SqliteLedger) else None
+
+    def start(self) -> None:
+        if self._beside is not None:
+            self._beside.start()
 
     def close(self) -> None:
         """Leave the roll-up as it is; the next gateway goes on from there."""
-        if isinstance(self._ledger, SqliteLedger):
-            self._ledger.upkeep.remove(self._keeper)
+        if self._beside is not None:
+            self._beside.close()
 
     async def tell(self, word: Feedback) -> bool:
         """Keep *word*; return, once it is on disk, whether it is a new one.

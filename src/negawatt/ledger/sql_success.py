@@ -84,9 +84,7 @@ CREATE TABLE IF NOT EXISTS task_rule (
     request_class TEXT PRIMARY KEY, answered INTEGER NOT NULL, schema_valid INTEGER NOT NULL,
     has_schema INTEGER NOT NULL, no_retry_within_s REAL, least_score REAL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS task_touched (
-    tenant TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (tenant, id)
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS task_touched (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS task_state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID
 """
 
@@ -106,12 +104,12 @@ WHERE f.kind = 'call' AND f.success IS NOT NULL AND coalesce(o.tenant, 'default'
 ORDER BY f.seq
 """
 # A task that has no rows yet is none; its words wait for it, where they are found when the rows come.
-TOUCH_TASK = "INSERT OR IGNORE INTO task_touched VALUES (?, ?)"
+TOUCH_TASK = "INSERT INTO task_touched (tenant, id) VALUES (?, ?)"
 _TASK_OF = "coalesce(task_id, aside_for, id)"
 TOUCH_CALL = f"""
-INSERT OR IGNORE INTO task_touched
+INSERT INTO task_touched (tenant, id)
 SELECT coalesce(tenant, 'default'), {_TASK_OF} FROM outcome WHERE coalesce(tenant, 'default') = ? AND id = ?
 """
-TOUCH_ROW = (
-    f"INSERT OR IGNORE INTO task_touched SELECT coalesce(tenant, 'default'), {_TASK_OF} FROM outcome WHERE id = ?"
-)
+TOUCH_ROW = f"""
+INSERT INTO task_touched (tenant, id) SELECT coalesce(tenant, 'default'), {_TASK_OF} FROM outcome WHERE id = ?
+"""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
@@ -42,8 +42,6 @@ class SqliteLedger:
         self._rollups = RollupWriter(self._connection, path)
         self._waiting: list[tuple[Outcome, Content | None]] = []
         self._words = Words()
-        # Called by the writer after each round, with its connection and outside of any transaction.
-        self.upkeep: list[Callable[[sqlite3.Connection], None]] = []
         self._lost = 0
         self._wake = threading.Event()
         self._written = threading.Condition()
@@ -108,17 +106,8 @@ class SqliteLedger:
             self._wake.wait(0 if more else INTERVAL_S)
             self._wake.clear()
             self._drain()
-            self._keep_up()
             more = self._rollups.work()
         self._drain()
-
-    def _keep_up(self) -> None:
-        for keep in self.upkeep:
-            try:
-                keep(self._connection)
-            except sqlite3.Error as error:  # what is rolled up is made anew from the rows: the next round goes on
-                log.error("the ledger %s could not be kept up: %s", self.path, error)
-                self._wake.wait(1.0)
 
     def _drain(self) -> None:
         self._writing = True

@@ -1,14 +1,18 @@
-"""Keeping the roll-up of tasks up to date, by the ledger's own writer or by whoever opens its file."""
+"""Keeping the roll-up of tasks up to date, in a thread beside the ledger's writer or by whoever opens its file."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from negawatt.errors import InputError
 from negawatt.ledger import sqlite
 from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.outcome import Outcome
@@ -17,62 +21,102 @@ from negawatt.ledger.words import kept
 from negawatt.success import sql
 from negawatt.success.rules import Rule
 
-CHUNK = 1_000  # rows of one round: those that are to be written wait for it
+log = logging.getLogger(__name__)
+
+CHUNK = 1_000  # rows of one round
 _LEAST_S = 0.25  # between two rounds
 _REST = 19  # times as long as a round took, nothing is done after it: the roll-up takes a twentieth of one core at most
+_FAILED_S = 5.0
 _OUTCOMES = {1: "success", 0: "failure", None: "unknown"}
 
 
+class _Found(NamedTuple):
+    """What a round has begun from, and what it takes in: rows up to *upto*, and touched tasks up to *seq*."""
+
+    mark: int
+    rounds: int
+    upto: int
+    seq: int
+
+
 class Keeper:
-    """Keeps tasks and their sums up, called by the ledger's writer between its rounds. *rules*: None leaves those that
-    are there; others are judged by from now on, and all tasks once more.
+    """Takes in what is new, round by round. *rules*: None leaves those that are there; by others all tasks are judged
+    anew.
     """
 
-    def __init__(
-        self,
-        rules: Sequence[Rule] | None = None,
-        *,
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, rules: Sequence[Rule] | None = None, *, now: Callable[[], float] = time.time) -> None:
         self._rules = None if rules is None else tuple(rules)
         self._now = now
-        self._monotonic = monotonic
-        self._next = 0.0
-        self._ready = False
-        self._told = False  # what is old news at the start is not counted
+        self._prepared: sqlite3.Connection | None = None
+        self._old: int | None = None  # the last row that was there at the start: verdicts before it are old news
         self.verdicts: Counter[tuple[str, str]] = Counter()  # of (class, success, failure or unknown)
 
-    def __call__(self, connection: sqlite3.Connection) -> None:
-        """Do a round, if it is time for one and there is something to do. Raises `sqlite3.Error`."""
-        began = self._monotonic()
-        if began < self._next:
-            return
-        self.round(connection)
-        ended = self._monotonic()
-        self._next = ended + max(_LEAST_S, _REST * (ended - began))
-
     def round(self, connection: sqlite3.Connection) -> bool:
-        """Take in what is new, up to `CHUNK` rows; return whether there is more. Raises `sqlite3.Error`."""
-        if not self._ready:
+        """Take in what is new, up to `CHUNK` rows; return whether there may be more. Raises `sqlite3.Error`."""
+        if self._prepared is not connection:
             _prepare(connection, self._rules)
-            self._ready = True
+            self._prepared = connection
+        if self._old is None:
+            self._old = connection.execute(sql.LAST).fetchone()[0] or 0
         now = self._now()
         if not connection.execute(sql.WAITING, (now,)).fetchone()[0]:
-            self._told = True
             return False
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            more = _taken_in(connection, now)
-            found = connection.execute(sql.VERDICTS).fetchall()
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-        if self._told:
-            for request_class, success, count in found:
+        found = _made(connection, now)
+        with _transaction(connection, "IMMEDIATE"):
+            if connection.execute(sql.STATE).fetchone() != (found.mark, found.rounds):
+                return True  # somebody else was quicker: what was made is old
+            connection.execute(sql.SETTLED, {"seq": found.seq})
+            for statement in (sql.BEFORE, sql.TASKS, sql.SUMS, sql.LATENCIES):
+                connection.execute(statement)
+            connection.execute(sql.SET_STATE, (found.upto, found.rounds + 1))
+        if found.mark >= self._old:
+            for request_class, success, count in connection.execute(sql.VERDICTS).fetchall():
                 self.verdicts[request_class, _OUTCOMES[success]] += count
-        return more
+        return True
+
+
+class Beside:
+    """A thread of its own in which *keeper* keeps up the ledger at *path*, from `start` to `close`."""
+
+    def __init__(self, path: Path, keeper: Keeper) -> None:
+        self._path = path
+        self._keeper = keeper
+        self._closing = threading.Event()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="negawatt-tasks", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, in the middle of a round if need be: the next one makes it anew."""
+        self._closing.set()
+        while self._thread.is_alive():
+            connection = self._connection
+            if connection is not None:
+                with suppress(sqlite3.ProgrammingError):  # it is closed already
+                    connection.interrupt()
+            self._thread.join(0.1)
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while not self._closing.wait(pause_s):
+            try:
+                with closing(opened(self._path)) as self._connection:
+                    self._rounds(self._connection)
+            except (sqlite3.Error, InputError) as error:
+                if not self._closing.is_set():
+                    log.error("the tasks of the ledger %s could not be rolled up: %s", self._path, error)
+                pause_s = _FAILED_S
+            finally:
+                self._connection = None
+
+    def _rounds(self, connection: sqlite3.Connection) -> None:
+        pause_s = 0.0
+        while not self._closing.wait(pause_s):
+            began = time.thread_time()
+            self._keeper.round(connection)
+            pause_s = max(_LEAST_S, _REST * (time.thread_time() - began))
 
 
 def catch_up(path: Path, rules: Sequence[Rule] | None = None, *, now: Callable[[], float] = time.time) -> None:
@@ -97,20 +141,28 @@ def keep_up(connection: sqlite3.Connection, keeper: Keeper) -> None:
         pass
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str = "") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite ends it by itself where it is interrupted, or the disk is full
+            connection.execute("ROLLBACK")
+        raise
+
+
 def _prepare(connection: sqlite3.Connection, rules: tuple[Rule, ...] | None) -> None:
     for statement in sql.TEMPORARY:
         connection.execute(statement)
     if rules is None or _known(connection) == rules:
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, "IMMEDIATE"):
         connection.execute(sql.FORGET_RULES)
         connection.executemany(sql.SET_RULE, rules)
-        connection.execute(sql.SET_MARK, (0,))  # every task is judged anew, while the mark passes its rows
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+        _, rounds = connection.execute(sql.STATE).fetchone()
+        connection.execute(sql.SET_STATE, (0, rounds + 1))  # every task is judged anew, while the mark passes its rows
 
 
 def _known(connection: sqlite3.Connection) -> tuple[Rule, ...]:
@@ -119,26 +171,22 @@ def _known(connection: sqlite3.Connection) -> tuple[Rule, ...]:
                  for name, answered, valid, schema, retry, score in rows)  # fmt: skip
 
 
-def _taken_in(connection: sqlite3.Connection, now: float) -> bool:
-    """Take in the next rows, words and moments; return whether there are more."""
+def _made(connection: sqlite3.Connection, now: float) -> _Found:
+    """Make the tasks of the next rows, words and moments anew, in temporary tables."""
     for statement in sql.EMPTIED:
         connection.execute(statement)
-    found = connection.execute(sql.MARK).fetchone()
-    mark = 0 if found is None else found[0]
-    newest = connection.execute(sql.NEWEST, (mark, CHUNK)).fetchone()[0]
-    upto = mark if newest is None else newest
-    values = {"mark": mark, "upto": upto, "now": now, "most": CHUNK}
+    mark, rounds = connection.execute(sql.STATE).fetchone()
+    upto = connection.execute(sql.NEWEST, (mark, CHUNK)).fetchone()[0] or mark
+    seq = connection.execute(sql.NEWEST_TOUCH, (CHUNK,)).fetchone()[0] or 0
+    values: dict[str, Any] = {"mark": mark, "upto": upto, "seq": seq, "now": now, "most": CHUNK}
     window = connection.execute(sql.WINDOW).fetchone()[0]
-    if window is not None:
+    if window is not None and upto > mark:
         connection.execute(sql.ASKED, values)
-        connection.execute(sql.TOUCHED_BY_RETRIES, {**values, "window": window})
-    for statement in (sql.TOUCHED_BY_ROWS, sql.TOUCHED_BY_WORDS, sql.TOUCHED_BY_TIME):
-        connection.execute(statement, values)
-    connection.execute(sql.SETTLED)
-    connection.execute(sql.BEFORE)
-    for statement in sql.PLACES:
-        connection.execute(statement)
-    for statement in (sql.HEARD, sql.TASKS, sql.SUMS, sql.LATENCIES):
-        connection.execute(statement, values)
-    connection.execute(sql.SET_MARK, (upto,))
-    return bool(connection.execute(sql.WAITING, (now,)).fetchone()[0])
+    with _transaction(connection):  # one view of the ledger; others go on writing
+        if window is not None:
+            connection.execute(sql.TOUCHED_BY_RETRIES, {**values, "window": window})
+        for statement in (sql.TOUCHED_BY_ROWS, sql.TOUCHED_BY_WORDS, sql.TOUCHED_BY_TIME, *sql.PLACES):
+            connection.execute(statement, values)
+        for statement in (sql.HEARD, sql.MADE):
+            connection.execute(statement, values)
+    return _Found(mark, rounds, upto, seq)

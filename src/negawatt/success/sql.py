@@ -1,9 +1,9 @@
 """All SQL of the roll-up of tasks: from new rows and new words to tasks, and from tasks to their sums.
 
-One round takes the rows after a watermark, and what else was touched. Their tasks are made anew from all their rows,
-and what changed is added to the sums; each round is one transaction, so that a process that is killed loses nothing.
-It is all in SQL because it runs in the thread that writes the ledger: at each statement SQLite gives up the
-interpreter's lock, and a busy process is slow to give it back.
+One round takes the rows after a watermark, and what else was touched. Their tasks are made anew from all their rows, in
+temporary tables and without keeping anybody from writing; then, in one short transaction, they are put in their places
+and what changed is added to the sums. It is all in SQL because it runs beside a busy process: SQLite works without the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ TEMPORARY = (
         useful_tokens INTEGER, least_score REAL, verdict INTEGER, rank INTEGER, due_at REAL
     )""",
     "CREATE INDEX IF NOT EXISTS temp.heard_tasks ON heard (tenant, task)",
+    "CREATE TEMP TABLE IF NOT EXISTS made AS SELECT * FROM task LIMIT 0",
     "CREATE TEMP TABLE IF NOT EXISTS before AS SELECT * FROM task LIMIT 0",
 )
-EMPTIED = tuple(f"DELETE FROM temp.{name}" for name in ("touched", "place", "heard", "before"))
+EMPTIED = tuple(f"DELETE FROM temp.{name}" for name in ("touched", "place", "heard", "made", "before"))
 
-MARK = "SELECT value FROM task_state WHERE name = 'mark'"
-SET_MARK = "INSERT OR REPLACE INTO task_state VALUES ('mark', ?)"
-NEWEST = "SELECT max(rowid) FROM (SELECT rowid FROM outcome WHERE rowid > ? ORDER BY rowid LIMIT ?)"
-LEFT = """
-SELECT coalesce((SELECT max(rowid) FROM outcome), 0) - coalesce((SELECT value FROM task_state WHERE name = 'mark'), 0)
+# The last row that was taken in, and how many rounds there were: another process may keep the same ledger up.
+STATE = """
+SELECT coalesce(max(CASE name WHEN 'mark' THEN value END), 0), coalesce(max(CASE name WHEN 'round' THEN value END), 0)
+FROM task_state
 """
+SET_STATE = "INSERT OR REPLACE INTO task_state VALUES ('mark', ?), ('round', ?)"
+LAST = "SELECT max(rowid) FROM outcome"
+NEWEST = "SELECT max(rowid) FROM (SELECT rowid FROM outcome WHERE rowid > ? ORDER BY rowid LIMIT ?)"
 WAITING = """
 SELECT EXISTS (SELECT 1 FROM outcome WHERE rowid > coalesce((SELECT value FROM task_state WHERE name = 'mark'), 0))
     OR EXISTS (SELECT 1 FROM task_touched) OR EXISTS (SELECT 1 FROM task WHERE due_at <= ?)
@@ -49,7 +52,8 @@ FROM outcome o JOIN task_rule r ON r.request_class = o.request_class AND r.no_re
 WHERE {_NEW} AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AND o.aside_for IS NULL
 """
 TOUCHED_BY_ROWS = f"INSERT OR IGNORE INTO temp.touched SELECT {_TENANT}, {_TASK} FROM outcome o WHERE {_NEW}"
-TOUCHED_BY_WORDS = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task_touched LIMIT :most"
+NEWEST_TOUCH = "SELECT max(seq) FROM (SELECT seq FROM task_touched ORDER BY seq LIMIT ?)"
+TOUCHED_BY_WORDS = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task_touched WHERE seq <= :seq"
 TOUCHED_BY_TIME = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task WHERE due_at <= :now LIMIT :most"
 # Those whose answer somebody did not take: a new row asks the same again.
 TOUCHED_BY_RETRIES = f"""
@@ -59,7 +63,7 @@ CROSS JOIN task_ask a ON a.fingerprint = o.fingerprint AND a.tenant = {_TENANT} 
 WHERE {_NEW} AND o.aside_for IS NULL AND a.at < o.received_at AND a.at >= o.received_at - :window - {_LONGEST_S}
 """
 WINDOW = "SELECT max(no_retry_within_s) FROM task_rule"
-SETTLED = "DELETE FROM task_touched WHERE (tenant, id) IN (SELECT tenant, id FROM temp.touched)"
+SETTLED = "DELETE FROM task_touched WHERE seq <= :seq"
 BEFORE = (
     "INSERT INTO temp.before SELECT k.* FROM temp.touched t CROSS JOIN task k ON k.tenant = t.tenant AND k.id = t.id"
 )
@@ -179,8 +183,8 @@ FROM (
 # Dealt by the place of the task's first row, as Fibonacci hashing deals: the same again whenever it is made anew.
 _BUCKET = f"(place % 1048576) * 2654435761 % 4294967296 / {2**32 // BUCKETS}"
 _END = "CASE WHEN word IS NULL THEN decided ELSE ended END"
-TASKS = f"""
-INSERT OR REPLACE INTO task
+MADE = f"""
+INSERT INTO temp.made
 SELECT tenant, id, {_BUCKET}, CAST(first_at / {BLOCK_S} AS INTEGER), first_at, request_class, model, prompt,
     calls, asides, cost_pusd, unpriced, energy_low_uj, energy_uj,
     energy_high_uj, unmetered, output_tokens, useful_tokens, coalesce(word, verdict),
@@ -191,12 +195,13 @@ SELECT tenant, id, {_BUCKET}, CAST(first_at / {BLOCK_S} AS INTEGER), first_at, r
 FROM ({_TOGETHER})
 """
 
+TASKS = "INSERT OR REPLACE INTO task SELECT * FROM temp.made"
+
 _DIMENSIONS = " UNION ALL ".join(f"SELECT '{name}' AS grouping" for name in GROUPINGS)
 NAME = """CASE g.grouping WHEN 'class' THEN k.request_class WHEN 'tenant' THEN k.tenant WHEN 'model' THEN k.model
     ELSE k.prompt END"""
 _CHANGES = """
-FROM (SELECT -1 AS sign, b.* FROM temp.before b
-    UNION ALL SELECT 1, n.* FROM temp.touched t CROSS JOIN task n ON n.tenant = t.tenant AND n.id = t.id) k
+FROM (SELECT -1 AS sign, b.* FROM temp.before b UNION ALL SELECT 1, n.* FROM temp.made n) k
 """
 _CHANGE = ", ".join(f"sum(k.sign * ({of}))" for of in MEASURES.values())
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
@@ -216,8 +221,7 @@ ON CONFLICT (grouping, block, name, about_ms) DO UPDATE SET tasks = tasks + excl
 # Verdicts that are new, or other than before: of each class success (1), failure (0) or unknown (null), and how many.
 VERDICTS = """
 SELECT n.request_class, n.success, count(*)
-FROM temp.touched t CROSS JOIN task n ON n.tenant = t.tenant AND n.id = t.id
-LEFT JOIN temp.before b ON b.tenant = n.tenant AND b.id = n.id
+FROM temp.made n LEFT JOIN temp.before b ON b.tenant = n.tenant AND b.id = n.id
 WHERE b.id IS NULL OR b.success IS NOT n.success GROUP BY 1, 2
 """
 
