@@ -192,6 +192,42 @@ def test_the_file_is_its_owners_alone(file):
         file.create(Terms(), "test", NOW)
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE access_key SET models = 'x'", "UPDATE access_key SET budgets = '5'", "DELETE FROM access_key",
+     "UPDATE access_secret SET digest = 5", "DROP TABLE access_key"],
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_lets_nobody_in(file, change):
+    """At the start, and while it runs: then the watch goes on, and the next sound file counts."""
+    _, secret = file.create(Terms(), "test", NOW)
+    keyring, kept = ring(file), file.path.read_bytes()
+    with sqlite3.connect(file.path) as connection:
+        connection.execute(change)
+    connection.close()
+    keyring.look()
+    assert not keyring.open
+    with pytest.raises((KeyFileError, AuthenticationError)):
+        keyring.caller(secret)
+    with pytest.raises((KeyFileError, AuthenticationError)):
+        ring(file).caller(secret)
+    file.path.write_bytes(kept)
+    keyring.look()
+    assert keyring.caller(secret)
+
+
+def test_who_came_in_earlier_is_known_while_their_key_stands(file):
+    """Until it is revoked or its last secret ends; a session can ask."""
+    key, _ = file.create(Terms(admin=True), "test", NOW)
+    keyring = ring(file)
+    assert keyring.stands(key.id) and not keyring.stands("other")
+    file.rotate(key.id, "test", NOW, 0.0)
+    keyring.look()
+    assert keyring.stands(key.id)
+    file.revoke(key.id, "test", NOW)
+    keyring.look()
+    assert not keyring.stands(key.id)
+
+
 @pytest.mark.parametrize("damage", ["garbage", "other database", "later version", "folder"])
 def test_a_file_that_is_none_lets_nobody_in(file, damage):
     """The error names the file, and nothing is opened by guess."""
@@ -345,6 +381,20 @@ def test_the_last_use_is_kept_to_the_minute_and_written_off_the_path(file):
     assert {one.id: one.used_at for one in file.all()} == {key.id: clock.time() // 60 * 60, "unused": None}
 
 
+def test_only_a_new_key_begins_a_file(file):
+    """Where one was lost, nothing lays an empty one, which would ask nobody for a key after the next start."""
+    key, secret = file.create(Terms(), "test", NOW)
+    keyring = ring(file)
+    keyring.caller(secret)
+    file.path.unlink()
+    keyring.close()  # it would write down when the key was used
+    for change in (lambda: file.revoke(key.id, "test", NOW), lambda: file.rotate(key.id, "test", NOW),
+                   lambda: file.note(NOW, "test", "x", about="", detail={})):  # fmt: skip
+        with pytest.raises(KeyFileError, match="there is no file of keys"):
+            change()
+    assert not file.path.exists()
+
+
 def test_keys_of_different_tenants_divide_the_callers(file):
     """As soon as there are such: what providers keep is then told apart."""
     keyring = ring(file)
@@ -463,6 +513,7 @@ def test_the_watch_sees_a_key_within_a_second(file):
 
 
 def written(file: KeyFile) -> None:
+    file.path.touch(0o600)
     for n in range(5):
         file.note(NOW + n, "cli:test", "test.done", about=f"thing {n}", detail={"n": n})
 
@@ -530,6 +581,7 @@ def test_the_newest_lines_come_first_and_in_pages(file):
 
 def test_what_is_too_long_for_a_line_is_cut(file):
     """A note is no place to fill the disk."""
+    file.path.touch(0o600)
     file.note(NOW, "a" * 10_000, "b" * 10_000, about="c" * 10_000, detail={"d": "e" * 1_000_000})
     assert file.path.stat().st_size < 65_536
     assert file.verify().problem is None
@@ -605,7 +657,9 @@ def test_standard_output_has_the_secret_alone(tmp_path, monkeypatch):
     assert PATTERN.fullmatch(invoked("create", "--id", "ops", "--admin").strip())
     assert PATTERN.fullmatch(invoked("rotate", "ops").strip())
     assert "administration" in invoked("list")
-    key = invoked("list", "--json")["keys"][0]
+    invoked("create", "--note", "[/bold] a note [red]", "--tenant", "[/]")
+    assert "[/bold]" in invoked("list")
+    key = next(key for key in invoked("list", "--json")["keys"] if key["id"] == "ops")
     assert key["admin"] and not key["use"]
     assert invoked("create", "--admin", "--use", "--json")["key"]["use"]
 
@@ -617,6 +671,8 @@ def test_standard_output_has_the_secret_alone(tmp_path, monkeypatch):
         (["create", "--expires", "2020-01-01"], "expires_at"),
         (["create", "--id", "desk"], "a key of the configuration"),
         (["revoke", "nobody"], "no file of keys"), (["rotate", "nobody", "--grace", "x"], "--grace"),
+        (["create", "--expires", "\N{SUPERSCRIPT TWO}d"], "--expires"),
+        (["rotate", "x", "--grace", "9" * 5000 + "d"], "--grace"),
         (["audit"], "no file of keys"), (["create", "--no-use"], "opens nothing"),
     ],
 )  # fmt: skip

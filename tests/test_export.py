@@ -479,7 +479,9 @@ def test_without_pyarrow_parquet_says_what_to_install(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--since", "soon"], "--since"), (["--since", "1h", "--until", "2h"], "--since"),
+        (["--since", "soon"], "--since"), (["--since", "\N{SUPERSCRIPT TWO}d"], "--since"),
+        (["--since", ""], "--since"), (["--since", "9" * 400 + "d"], "--since"),
+        (["--since", "1h", "--until", "2h"], "--since"),
         (["--format", "xml"], "--format"), (["--ledger", "none.sqlite"], "none.sqlite"), (["--by", "week"], "--by"),
     ],
 )  # fmt: skip

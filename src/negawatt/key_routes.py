@@ -1,8 +1,9 @@
 """Keys and the audit log over HTTP, for administrators: ``/admin/keys`` and ``/admin/audit``.
 
-A page of another site cannot ask for any of it: the server refuses pages of foreign origins, what changes something
-has to say that it is JSON, which a browser sends to another origin only after it was allowed to, and the key is in a
-header that no browser adds by itself. ``docs/keys.md`` has it from the administrator's side.
+No page but the gateway's own can ask for any of it: not one of another site, nor of another port of this machine, nor
+one whose own name leads here. What changes something has to say that it is JSON, which a browser sends elsewhere only
+after it was allowed to, and the key is in a header that no browser adds by itself. ``docs/keys.md`` has it from the
+administrator's side.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 import orjson
@@ -20,12 +21,13 @@ from negawatt.access.audit import Line
 from negawatt.access.file import GRACE_S, KeyFile
 from negawatt.access.key import Key, Terms
 from negawatt.doors import check_names, name_of, shown
-from negawatt.errors import ConfigError, InvalidRequest, NotFound
+from negawatt.errors import ConfigError, InvalidRequest, NotFound, PermissionDenied
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
-from negawatt.http_head import JSON, Head, Receive, Send, origin_headers, send_body
+from negawatt.http_head import JSON, Head, Receive, Send, send_body
 from negawatt.levers.admit import administrator
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _KEYS, _AUDIT = "/admin/keys", "/admin/audit"
 _KEY_PATH = re.compile(r"/admin/keys/([^/]{1,400})")
 _ROTATE_PATH = re.compile(r"/admin/keys/([^/]{1,400})/rotate")
@@ -60,26 +62,40 @@ class KeyRoutes:
     async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `NegawattError`."""
         method, path = scope["method"], scope["path"]
+        self._refuse_pages(head, dict(scope["headers"]).get(b"host", b"").decode("latin-1"))
         by = name_of(administrator(self._gateway.keyring, head.hints.key))
         file = self._gateway.access.keys
         if file is None:
             raise NotFound("there is no file of keys here", param="access.keys")
         if path == _AUDIT:
             query = _parsed(scope["query_string"])
-            await _say(send, head, 200, await asyncio.to_thread(_audit, file, query))
+            await _say(send, 200, await asyncio.to_thread(_audit, file, query))
         elif method == "GET":
-            await _say(send, head, 200, {"keys": await asyncio.to_thread(self._keys, file)})
+            await _say(send, 200, {"keys": await asyncio.to_thread(self._keys, file)})
         elif method == "DELETE":
             found = _KEY_PATH.fullmatch(path)
             assert found is not None
-            key = await self._changed(file.revoke, unquote(found[1]), by, self._gateway.clock.time())
-            await _say(send, head, 200, {"key": self._shown(key)})
+            name = _named(file, found)
+            key = await self._changed(file.revoke, name, by, self._gateway.clock.time())
+            await _say(send, 200, {"key": self._shown(key)})
         else:
             body = await self._body(dict(scope["headers"]), head, receive)
             if body is not None:
-                await self._post(file, path, by, body, head, send)
+                await self._post(file, path, by, body, send)
 
-    async def _post(self, file: KeyFile, path: str, by: str, body: bytes, head: Head, send: Send) -> None:
+    def _refuse_pages(self, head: Head, host: str) -> None:
+        """Raise `PermissionDenied` for a page of elsewhere, whatever ``server.allow_origins`` says of calls.
+
+        Where no key is asked for, the name by which we are asked counts too: a page of elsewhere can have its own name
+        lead to this machine, and is then of our origin.
+        """
+        if head.origin is not None and _split(head.origin).netloc != host:
+            raise PermissionDenied("pages of other sites may not see or change keys", param="origin")
+        name = _split(f"//{host}").hostname
+        if self._gateway.keyring.open and name not in (*_LOOPBACK, self._gateway.config.server.host):
+            raise PermissionDenied(f"host: this gateway is not {host[:100]!r}", param="host")
+
+    async def _post(self, file: KeyFile, path: str, by: str, body: bytes, send: Send) -> None:
         now = self._gateway.clock.time()
         found = _ROTATE_PATH.fullmatch(path)
         if found is None:
@@ -88,8 +104,8 @@ class KeyRoutes:
             key, secret = await self._changed(file.create, terms, by, now)
         else:
             grace_s = _read_as(Rotation, body or b"{}").grace_s
-            key, secret = await self._changed(file.rotate, unquote(found[1]), by, now, grace_s)
-        await _say(send, head, 201 if found is None else 200, {"key": self._shown(key), "secret": secret})
+            key, secret = await self._changed(file.rotate, _named(file, found), by, now, grace_s)
+        await _say(send, 201 if found is None else 200, {"key": self._shown(key), "secret": secret})
 
     async def _changed(self, change: Callable[..., Any], *arguments: Any) -> Any:
         """Make a change, off the event loop; the next call here is already under it."""
@@ -119,13 +135,29 @@ class KeyRoutes:
         return body
 
 
+def _named(file: KeyFile, found: re.Match[str]) -> str:
+    """Return the id in the path. Raises `NotFound` where no key was ever made."""
+    name = unquote(found[1])
+    if not file.begun:
+        raise NotFound(f"id: there is no key {name[:100]!r}", param="id")
+    return name
+
+
+def _split(address: str) -> SplitResult:
+    """Return *address* taken apart; one that cannot be is nobody's."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 def _audit(file: KeyFile, query: dict[str, str]) -> dict[str, Any]:
     if not file.begun:
         return {"lines": [], "verified": None}
     limit = _number(query, "limit", 100, _MOST_LINES)
     before = _number(query, "before", 2**62, 2**62)
     lines: list[Line] = file.lines(before=before, limit=limit)
-    verified = file.verify()._asdict() if query.get("verify") in ("1", "true") else None
+    verified = file.verify()._asdict() if _number(query, "verify", 0, 1) else None
     return {"lines": msgspec.to_builtins(lines), "verified": verified}
 
 
@@ -147,7 +179,7 @@ def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
     text = query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:20]) <= most:
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or not 1 <= int(text) <= most:
         raise InvalidRequest(f"{name}: expected a whole number from 1 to {most}", param=name)
     return int(text)
 
@@ -166,7 +198,6 @@ def _read_as(kind: type[Any], body: bytes) -> Any:
         raise InvalidRequest(error.message, param=error.param) from error
 
 
-async def _say(send: Send, head: Head, status: int, value: dict[str, Any]) -> None:
+async def _say(send: Send, status: int, value: dict[str, Any]) -> None:
     headers = [JSON, (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
-    headers += origin_headers(head.origin) if head.allowed and head.origin else []
     await send_body(send, status, headers, orjson.dumps(value))

@@ -59,6 +59,11 @@ def test_an_open_gateway_asks_for_keys_from_the_first_on(configured: Configured,
     """Without a restart; and it goes on when the file that holds them is lost, letting nobody in."""
     gateway = start()
     assert ask(gateway, "whatever").status == 200
+    for method in ("GET", "POST"):  # by a page whose own name leads to this machine
+        refused = admin(gateway, "whatever", method, "keys", {}, host="rebound.example")
+        assert refused.status == 403 and refused.error["param"] == "host"
+    for method, path in (("DELETE", "keys/nobody"), ("POST", "keys/nobody/rotate")):
+        assert admin(gateway, "whatever", method, path, {}).status == 404
     secret = keys(gateway, "create", "--id", "first")["secret"]
     within_a_second(lambda: ask(gateway, "whatever").status == 401)
     assert ask(gateway, secret).status == 200
@@ -185,16 +190,30 @@ def test_bad_input_over_http_is_named(guarded: tuple[Gateway, str], path: str, b
     assert admin(gateway, chief, "GET", "audit?limit=1").json["lines"] == before
 
 
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "before=-1", "before=" + "9" * 5000, "before=1" + "0" * 19,
+              "limit=1&limit=2", "tenant=a", "verify=yes", "limit=%FF"],
+)  # fmt: skip
+def test_a_question_to_the_log_that_makes_no_sense_is_named(guarded: tuple[Gateway, str], query: str) -> None:
+    """With a 400 and the parameter, whatever its length."""
+    gateway, chief = guarded
+    found = admin(gateway, chief, "GET", f"audit?{query}")
+    assert found.status == 400 and found.error["param"] in (query.partition("=")[0], "query")
+
+
 def test_no_page_can_make_a_key_in_an_administrators_name(guarded: tuple[Gateway, str]) -> None:
     """Neither of another origin, nor by a form, which says that it is no JSON."""
     gateway, chief = guarded
     for headers in (
         {"origin": "https://elsewhere.example"}, {"sec_fetch_site": "cross-site"}, {"sec_fetch_site": "same-site"},
+        {"origin": f"http://127.0.0.1:{gateway.port + 1}"}, {"origin": "null"}, {"origin": "http://["},
         {"content_type": "text/plain"}, {"content_type": "application/x-www-form-urlencoded"},
     ):  # fmt: skip
         refused = admin(gateway, chief, "POST", "keys", {"id": "stolen"}, **headers)
         assert refused.status in (400, 403), headers
     assert all(key["id"] != "stolen" for key in admin(gateway, chief, "GET", "keys").json["keys"])
+    own = {"origin": f"http://127.0.0.1:{gateway.port}"}
+    assert admin(gateway, chief, "GET", "keys", None, **own).status == 200
     asked = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
     assert gateway.request("OPTIONS", "/admin/keys", None, asked).status == 403
 

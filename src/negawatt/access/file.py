@@ -74,7 +74,7 @@ class KeyFile:
 
     def revoke(self, name: str, by: str, now: float) -> Key:
         """End the key *name*, at once and for good. Raises `NotFound`, or `InvalidRequest` for one that is ended."""
-        with self._changing() as connection:
+        with self._changing(make=False) as connection:
             key = _found(connection, name)
             if key.revoked_at is not None:
                 raise InvalidRequest(f"id: the key {name!r} was revoked already", param="id")
@@ -90,7 +90,7 @@ class KeyFile:
         if not 0 <= grace_s <= MOST_GRACE_S:
             raise InvalidRequest(f"grace_s: expected 0 to {MOST_GRACE_S:.0f} seconds", param="grace_s")
         secret: Secret = new_secret()
-        with self._changing() as connection:
+        with self._changing(make=False) as connection:
             key = _found(connection, name)
             if key.state(now) != "active":
                 raise InvalidRequest(f"id: the key {name!r} is {key.state(now)}; make a new one", param="id")
@@ -102,13 +102,13 @@ class KeyFile:
             return _found(connection, name), secret.text
 
     def note(self, now: float, actor: str, action: str, *, about: str, detail: Mapping[str, Any]) -> audit.Line:
-        """Append a line to the audit log."""
-        with self._changing() as connection:
+        """Append a line to the audit log of a file that is there."""
+        with self._changing(make=False) as connection:
             return audit.add(connection, now, actor, action, about=about, detail=detail)
 
     def note_used(self, used: Mapping[str, float]) -> None:
         """Keep when keys were used last, by id, to the minute."""
-        with self._changing() as connection:
+        with self._changing(make=False) as connection:
             connection.executemany(sql.USED, [(at // 60 * 60, name) for name, at in used.items()])
 
     # -- looks -------------------------------------------------------------------------------------------------
@@ -136,11 +136,16 @@ class KeyFile:
             yield connection
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """Open the file, or make it, and change it in one transaction."""
+    def _changing(self, *, make: bool = True) -> Iterator[sqlite3.Connection]:
+        """Open the file and change it in one transaction. *make*: where there is none, begin it.
+
+        Only a new key begins one: a file without keys, left where a lost one was, would ask nobody for a key.
+        """
         with failing_as_key_file_error(self.path):
-            made = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite would make it for all to read
-            os.close(made)
+            if make:  # before SQLite would make it for all to read
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            else:
+                refuse_if_missing(self.path)
             refuse_if_others_may_write(self.path)
             with contextlib.closing(_connected(self.path, "rw")) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
@@ -204,6 +209,8 @@ def failing_as_key_file_error(path: Path) -> Iterator[None]:
         raise KeyFileError(f"{path}: the file of keys cannot be used: {error}") from error
     except OSError as error:
         raise KeyFileError(f"{path}: the file of keys cannot be opened: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:  # a row that no version of ours wrote
+        raise KeyFileError(f"{path}: the file of keys holds what cannot be read: {error!r}") from error
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:

@@ -77,6 +77,7 @@ class Keyring:
         self._watched: _Watched | None = None
         self._busy = 0
         self._used: dict[str, float] = {}
+        self._told = False
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -98,6 +99,11 @@ class Keyring:
     def divided(self) -> bool:
         """True when keys are of several tenants, or of several permissions."""
         return len({(one.caller.tenant, one.caller.permissions) for one in self._known.values()}) > 1
+
+    def stands(self, key_id: str) -> bool:
+        """True while a secret of the key *key_id* would be accepted: for who came in by it earlier."""
+        now = self._now()
+        return any(one.caller.key_id == key_id and one.ends_at > now for one in self._known.values())
 
     def caller(self, secret: str | None) -> Caller:
         """Return whose key *secret* is, which has to be one to use. Raises `AuthenticationError` and its like."""
@@ -142,6 +148,9 @@ class Keyring:
                 self._read(self._file)
             except KeyFileError as error:
                 self._lose(error)
+            except Exception as error:  # whatever it is: what cannot be looked at lets nobody in
+                log.exception("the file of keys %s cannot be looked at", self._file.path)
+                self._lose(KeyFileError(f"{self._file.path}: the file of keys cannot be looked at: {error}"))
 
     def close(self) -> None:
         """Stop looking; write down which keys were used."""
@@ -199,13 +208,18 @@ class Keyring:
         self._problem = error.message
 
     def _write_used(self) -> None:
-        used, self._used = self._used, {}
+        taken, self._used = self._used, {}
+        used = taken.copy()  # a call that began before this line may still write into the old one
         if not used or self._file is None or self._problem is not None:
             return
         try:
             self._file.note_used(used)
         except KeyFileError as error:
-            log.warning("when keys were used cannot be kept: %s", error.message)
+            if not self._told:
+                log.warning("when keys were used cannot be kept: %s", error.message)
+            self._told = True  # once: it may be that the file is not to be written
+        else:
+            self._told = False
 
     def _unknown(self, secret: str) -> AuthenticationError | KeyFileError:
         if self._problem is not None:
@@ -250,6 +264,9 @@ class _Watched:
         self._connection.execute("BEGIN")  # one state of the file, whatever others write meanwhile
         try:
             return secrets_in(self._connection)
+        except sqlite3.Error:
+            self._version = None  # it was not read: the next look has to
+            raise
         finally:
             self._connection.execute("COMMIT")
 

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from negawatt.commands.options import config_option, json_option, load, moment, since_option
+from negawatt.commands.options import config_option, json_option, load, moment, span
 from negawatt.errors import InputError
 
 if TYPE_CHECKING:
     from negawatt.access.file import KeyFile
     from negawatt.access.key import Key
     from negawatt.config import Config
-
-_UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
 
 _file_option = click.option("--file", "path", type=click.Path(path_type=Path), metavar="FILE",
                             help="File of keys; default: the one that the configuration names.")  # fmt: skip
@@ -135,7 +132,9 @@ def rotate(key_id: str, grace: str, path: Path | None, config_path: Path | None,
 @click.option("--verify", is_flag=True, help="Walk the whole chain; exit code 1 where a line was changed or is gone.")
 @click.option("--expect", metavar="DIGEST", help="Of a line noted earlier, which has to be in the chain; verifies.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Newest lines to show.")
-@since_option
+@click.option(
+    "--since", metavar="WHEN", help="Only lines since then: 24h, 7d, 30m, or a date such as 2026-11-01 (UTC)."
+)
 @_file_option
 @config_option
 @json_option
@@ -194,6 +193,7 @@ def _say_secret(key: Key, secret: str, now: float, as_json: bool, said: str) -> 
 def _print_table(found: list[Key], now: float) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name in ("key", "for", "tenant", "may", "until", "last used", "secrets"):
@@ -205,7 +205,8 @@ def _print_table(found: list[Key], now: float) -> None:
             f"nwk_{one.handle}" + ("" if one.ends_at is None else f" until {_when(one.ends_at)}") for one in good
         ]
         cells = (key.id, key.note or key.user or "", key.tenant, _scopes(key), until, _when(key.used_at))
-        table.add_row(*cells, "\n".join(handles))
+        # As they are: what is in brackets in somebody's note is no markup.
+        table.add_row(*(Text(cell) for cell in (*cells, "\n".join(handles))))
     Console().print(table)
 
 
@@ -229,15 +230,13 @@ def _later(text: str | None, now: float, name: str) -> float | None:
     """Return *text*, a span or a date, as seconds since 1970 to come. Raises `click.BadParameter`."""
     if text is None:
         return None
-    if text[:-1].isdigit() and text[-1:] in _UNITS:
-        return now + int(text[:-1]) * _UNITS[text[-1]]
-    return moment(text, 0.0, name)
+    seconds = span(text)
+    return moment(text, 0.0, name) if seconds is None else now + seconds
 
 
 def _span(text: str, name: str) -> float:
     """Return *text* as seconds. Raises `click.BadParameter`."""
-    if text == "0":
-        return 0.0
-    if not (text[:-1].isdigit() and text[-1:] in _UNITS):
+    seconds = 0 if text == "0" else span(text)
+    if seconds is None:
         raise click.BadParameter(f"{text!r} is not a span such as 24h, 30m or 0", param_hint=name)
-    return float(int(text[:-1]) * _UNITS[text[-1]])
+    return float(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ from negawatt.errors import ConfigError
 
 if TYPE_CHECKING:
     from negawatt.config import Config
+
+_SPAN = re.compile(r"(\d{1,9})([mhdw])", re.ASCII)
+_UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 config_option = click.option(
     "--config", "-c", "config_path", type=click.Path(path_type=Path), metavar="FILE",
@@ -48,13 +52,19 @@ def ledger_file(ledger_path: Path | None, config: Config) -> Path:
     return Path(url.path)
 
 
+def span(text: str) -> int | None:
+    """Return *text*, such as 24h, 30m, 7d or 2w, in seconds; None where it is no such span."""
+    found = _SPAN.fullmatch(text)
+    return None if found is None else int(found[1]) * _UNITS[found[2]]
+
+
 def moment(text: str | None, default: float, name: str) -> float:
     """Return *text* as seconds since 1970. Raises `click.BadParameter`, which names the option."""
     if text is None:
         return default
-    units = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-    if text[:-1].isdigit() and text[-1] in units:
-        return time.time() - int(text[:-1]) * units[text[-1]]
+    seconds = span(text)
+    if seconds is not None:
+        return time.time() - seconds
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
