@@ -393,6 +393,21 @@ def test_metrics_sum_to_the_ledger_and_keep_their_series_together(tmp_path_facto
     assert raw.endswith(b"# EOF\n")
 
 
+def test_searches_and_fees_are_no_tokens(tmp_path):
+    """They stand in a family of their own, so that the sum of tokens is one of tokens."""
+    usage = Usage(input_tokens=10, output_tokens=5, web_searches=3, search_units=2)
+    attempt = {"provider": "openai", "model": "nobody-knows-it", "billed": True, "usage": usage, "cost_pusd": None}
+    raw, _ = exported(
+        ledger_of(tmp_path / "l.sqlite", [a_row(1, cost_pusd=None, attempt_log=log(attempt))]), "openmetrics"
+    )
+    found = {(name, labels.partition("token_type=")[2] or labels.partition("unit=")[2]): value
+             for name, labels, value, _ in samples_of(raw) if name.endswith(("_tokens", "_units"))}  # fmt: skip
+    assert found == {
+        ("negawatt_export_tokens", '"input"'): 10, ("negawatt_export_tokens", '"output"'): 5,
+        ("negawatt_export_units", '"Searches"'): 3, ("negawatt_export_units", '"Search Units"'): 2,
+    }  # fmt: skip
+
+
 def test_prometheus_takes_the_metrics(tmp_path):
     """promtool makes blocks of them, with every sample at the end of its period."""
     promtool = shutil.which("promtool")
@@ -489,6 +504,32 @@ def test_bad_input_is_named(folder, arguments, said):
     """With exit code 2, and no file."""
     done = run(folder, "export", "--out", "out.csv", *arguments, code=2)
     assert said in done.stderr.decode() and not (folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "changes", "said"),
+    [
+        ("focus-csv", {"attempt_log": '{"x":'}, "the row received at 2026-12-31T00:00:00+00:00"),
+        ("openmetrics", {"decisions": '[{"lever": "x", "saved": {}}]'}, "the row received at 2026-12-31"),
+        ("jsonl", {"attempt_log": '{"x":'}, "attempt_log of the row call-7"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_is_named(tmp_path, form, changes, said):
+    """And nothing is written that leaves it out."""
+    ledger_of(tmp_path / "negawatt.sqlite", [a_row(1), a_row(7, received_at=DAY, **changes)])
+    done = run(tmp_path, "export", "--format", form, "--out", "out", code=2)
+    assert said in done.stderr.decode() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device here that is always full")
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_behind_standard_output_is_said(folder, form):
+    """With exit code 2 and one line, as for a file."""
+    command = [sys.executable, "-m", "negawatt", "export", "--format", form]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "standard output: cannot be written: No space left" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -23,6 +23,7 @@ COLUMNS = (
 GATEWAY = "negawatt"  # provides what no provider was asked for
 OTHER = "other"  # kind of what a call cost that none of its attempts accounts for
 UNREPORTED = "unreported"  # kind of what was billed, and of which the provider did not say how much it was
+UNITS = {"web_search": "Searches", "search_unit": "Search Units", "request": "Requests"}  # kinds that are no tokens
 ANY = "tokens"  # kind of what was billed without a price for its parts
 
 

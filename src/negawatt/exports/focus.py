@@ -13,12 +13,11 @@ from typing import Any
 
 import orjson
 
-from negawatt.exports.charges import GATEWAY
+from negawatt.exports.charges import GATEWAY, UNITS
 from negawatt.exports.periods import Group, Period, Sums
 
 VERSION = "1.2"  # of FOCUS, whose columns these are
 _LISTED = frozenset({"genai-prices", "litellm"})  # price sources that are price lists
-_UNITS = {"web_search": "Searches", "search_unit": "Search Units", "request": "Requests"}
 _NAMES = {
     "input": "input tokens", "output": "output tokens", "reasoning": "reasoning tokens",
     "cache_read": "input tokens read from the provider's cache", "cache_write": "input tokens written to its cache",
@@ -68,7 +67,7 @@ def focus_rows(period: Period, account: str) -> Iterator[dict[str, Any]]:
 
 def _usage(period: Period, group: Group, sums: Sums, account: str) -> dict[str, Any]:
     cost = sums.pusd if group.priced else None
-    unit = _UNITS.get(group.kind, "Tokens")
+    unit = UNITS.get(group.kind, "Tokens")
     quantity = None if sums.quantity is None else Decimal(sums.quantity)
     per = 1000 if unit == "Tokens" else 1
     row = _common(period, group, account)

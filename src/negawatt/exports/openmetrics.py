@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import IO
 
+from negawatt.exports.charges import UNITS
 from negawatt.exports.periods import Period
 
 _CHUNK = 10_000
@@ -20,6 +21,7 @@ FAMILIES = {
     "negawatt_export_unpriced_calls": "Calls of the period whose cost is not known.",
     "negawatt_export_cost_usd": "What the period's calls cost, where that is known.",
     "negawatt_export_tokens": "Tokens of the period by kind, as providers bill them.",
+    "negawatt_export_units": "Of the period, what providers bill that is no token: searches and fees.",
     "negawatt_export_energy_wh": "Energy of the period's calls, central estimate, where it is known.",
     "negawatt_export_co2e_grams": "Carbon dioxide equivalent of the period's calls, where it is known.",
     "negawatt_export_saved_cost_usd": "What each lever spared in the period, less what it cost.",
@@ -72,9 +74,11 @@ def _samples(period: Period) -> Iterator[tuple[str, str, Decimal]]:
         if group.priced:
             yield "negawatt_export_cost_usd", model, Decimal(sums.pusd).scaleb(-12)
         if sums.quantity:
+            unit = UNITS.get(group.kind)
+            family, name = ("tokens", "token_type") if unit is None else ("units", "unit")
             kind = _labels(provider=group.provider, model=group.model, request_class=group.request_class,
-                           token_type=group.kind)  # fmt: skip
-            yield "negawatt_export_tokens", kind, Decimal(sums.quantity)
+                           **{name: unit or group.kind})  # fmt: skip
+            yield f"negawatt_export_{family}", kind, Decimal(sums.quantity)
         if sums.wh is not None:
             yield "negawatt_export_energy_wh", model, Decimal(repr(sums.wh))
         if sums.co2e_g is not None:

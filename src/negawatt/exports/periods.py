@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
+import msgspec
+
 from negawatt.economics.accounts import Accounts
+from negawatt.errors import InputError
 from negawatt.exports.charges import Row, charges_of, spared_of
 
 HOUR_S, DAY_S = 3600, 86_400
@@ -79,7 +83,10 @@ class Total:
 def periods(
     rows: Iterable[Row], accounts: Accounts, span_s: int, total: Total, *, savings: bool = True
 ) -> Iterator[Period]:
-    """Give the periods of *span_s* seconds in which there were calls. *rows*: oldest first. *total* is added to."""
+    """Give the periods of *span_s* seconds in which there were calls. *rows*: oldest first. *total* is added to.
+
+    Raises `InputError` for a row whose attempts or decisions are none.
+    """
     start: int | None = None
     sums: dict[Group, Sums] = {}
     for row in rows:
@@ -88,9 +95,13 @@ def periods(
             yield Period(start, start + span_s, sorted(sums.items(), key=_place))
             sums = {}
         start = at
-        _add(row, accounts, sums, total)
-        if savings:
-            _add_spared(row, sums, total)
+        try:
+            _add(row, accounts, sums, total)
+            if savings:
+                _add_spared(row, sums, total)
+        except msgspec.DecodeError as error:
+            when = datetime.fromtimestamp(row.received_at, UTC).isoformat()
+            raise InputError(f"the row received at {when} cannot be read: {error}") from error
     if start is not None:
         yield Period(start, start + span_s, sorted(sums.items(), key=_place))
 

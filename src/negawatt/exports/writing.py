@@ -20,8 +20,9 @@ def output(out: Path | None) -> Iterator[IO[bytes]]:
     Until the end nothing lies under the name, or what lay there before; a failure leaves it so.
     """
     if out is None or str(out) == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _refused(Path("standard output")):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     if out.is_dir():
         raise InputError(f"{out}: cannot be written: it is a folder")

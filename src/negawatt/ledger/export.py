@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from negawatt.errors import InputError
 from negawatt.ledger.outcome import Outcome
 from negawatt.ledger.sqlite import read_with_content
 
@@ -18,10 +19,13 @@ _MONEY = {"cost_pusd": "cost_usd", "baseline_cost_pusd": "baseline_cost_usd"}
 
 
 def shown(row: Outcome) -> dict[str, Any]:
-    """Return *row* with its JSON unpacked and its money as decimal strings of dollars."""
+    """Return *row* with its JSON unpacked and its money as decimal strings of dollars. Raises `InputError`."""
     line = msgspec.structs.asdict(row)
     for name in _JSON:
-        line[name] = orjson.loads(line[name])
+        try:
+            line[name] = orjson.loads(line[name])
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{name} of the row {row.id} cannot be read: {error}") from error
     for name, plain in _MONEY.items():
         amount = line.pop(name)
         line[plain] = None if amount is None else usd(amount)
