@@ -579,3 +579,16 @@ def test_an_interrupted_export_leaves_nothing_half_done(tmp_path):
     child.communicate()
     assert (tmp_path / "out.csv").read_text() == "the old one"
     assert not any(path.suffix == ".part" for path in tmp_path.iterdir())
+
+
+def test_the_benchmark_measures_each_format():
+    """Its last line is one JSON object; what it exported is what the ledger says, in every format."""
+    pytest.importorskip("pyarrow")
+    script = Path(__file__).parent.parent / "benchmarks" / "export.py"
+    done = subprocess.run([sys.executable, str(script), "--rows", "50", "--json"], capture_output=True, text=True,
+                          timeout=120, check=True)  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["rows"] == 50 and found["sums_exact"] is True and set(found["formats"]) == set(FORMATS)
+    for figures in found["formats"].values():
+        assert figures["calls"] == 50 and figures["lines"] > 0
+        assert figures["seconds"] > 0 and figures["peak_mib"] > 0
