@@ -9,7 +9,7 @@ import pytest
 
 STATIC = Path(__file__).parent.parent / "src" / "negawatt" / "web" / "static"
 OURS = sorted(path for path in STATIC.iterdir() if path.suffix in (".js", ".css", ".html") and "uPlot" not in path.name)
-MOST_FIRST, MOST_OURS, MOST_VENDORED = 36_000, 48_000, 24_000  # bytes, compressed
+MOST_FIRST, MOST_OURS, MOST_VENDORED = 36_000, 52_000, 24_000  # bytes, compressed
 
 
 def test_vendored_files_are_as_they_were_released():
@@ -63,7 +63,7 @@ def test_only_theme_and_zone_are_kept_in_the_browser():
 
 
 def test_all_of_it_is_small():
-    """What a browser fetches, compressed: ours for the first screen at most 36 KB, for all pages 48; uPlot 24."""
+    """What a browser fetches, compressed: ours for the first screen at most 36 KB, for all pages 52; uPlot 24."""
     sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in STATIC.iterdir() if path.suffix != ".txt"}
     ours = {name: size for name, size in sizes.items() if "uPlot" not in name}
     later = {name for name in ours if name.startswith(("page_", "request"))} - {"page_overview.js"}

@@ -400,3 +400,114 @@ def test_an_error_is_said_where_it_happened(look, status):
     viewer.page.wait_for_selector("h1 >> text=Caches")
     viewer.page.wait_for_selector("main table")
     viewer.faults[:] = [fault for fault in viewer.faults if str(status) not in fault]
+
+
+def test_a_first_day_fills_its_pictures(look):
+    """Thirty days with calls on one of them: sums of all, pictures of that day by the quarter of an hour."""
+    month, day = figures.overview(), figures.overview()
+    for shown, there in ((month, {29}), (day, set(range(4, 12)))):
+        total = shown["series"]["total"]
+        total["calls"] = [n if i in there else 0 for i, n in enumerate(total["calls"])]
+    day["period"] = {**day["period"], "bucket": "quarter"}
+    since = month["series"]["starts_s"][29]
+    day["series"]["starts_s"] = [since + 900 * i for i in range(30)]
+    viewer = look(timezone_id="UTC")
+    viewer.page.route(
+        "**/admin/api/overview*",
+        lambda route: route.fulfill(json=day if "bucket=quarter" in route.request.url else month),
+    )
+    with viewer.page.expect_request(f"**/admin/api/overview*since={since:.0f}*"):
+        viewer.open()
+    assert "12,000 calls" in viewer.page.inner_text(".head")
+    text = viewer.page.inner_text("main")
+    assert "All calls of the period were on 27 Nov 2026. Each bar is a quarter of an hour." in text
+    assert "The figure is from 02:45 on, the line of that day." in text
+    viewer.page.locator("summary", has_text="The same as a table").last.click()
+    times = viewer.page.locator("table", has=viewer.page.locator("caption >> text=How it went")).locator("tbody th")
+    assert times.all_inner_texts() == [f"27 Nov 0{1 + i // 4}:{15 * (i % 4):02}" for i in range(8)]
+
+
+def test_a_ledger_without_its_gateway_says_what_nobody_can_know(look):
+    """No uptime, no calls to come, no queue for review and no policy: each said, none made up."""
+    shown = figures.overview()
+    shown["tiles"]["uptime"] = {"started_s": None, "uptime_s": None, "problems": {}}
+    shown["honesty"]["holdout"]["share_configured"] = None
+    caches = {**figures.caches(), "learned": None, "learned_note": "it lies with its gateway"}
+    caches["review"] = {"waiting": None, "command": None}
+    caches["caches"][0]["mode"] = None
+    viewer = look(with_answers(overview=shown, caches=caches, routing={**figures.routing(), "policies": None}))
+    viewer.open()
+    assert viewer.page.inner_text("[data-tile=uptime] .mid").startswith("–")
+    assert viewer.page.locator("#just-now").count() == 0
+    viewer.page.wait_for_selector("#live >> text=A ledger, not live")
+    assert "by configuration" not in viewer.page.inner_text("#honesty")
+    viewer.open("caches")
+    assert "Not known here: it lies with its gateway." in viewer.page.inner_text("main")
+    assert "nothing waits" not in viewer.page.inner_text("main")
+    assert viewer.page.locator("tbody tr").first.locator("th .badge").count() == 0
+    viewer.open("routing")
+    assert "Not known here: no configuration says how" in viewer.page.inner_text("main")
+    nothing = figures.nothing_yet()
+    nothing["tiles"]["uptime"] = shown["tiles"]["uptime"]
+    viewer = look(with_answers(overview=nothing))
+    viewer.open()
+    assert "There is no call in this ledger." in viewer.page.inner_text("main")
+    assert "base_url" not in viewer.page.inner_text("main")
+
+
+def test_what_was_shortened_stands_beside_what_was_sent(look):
+    """A text before and after, and by how much it became shorter; nothing is guessed where it is not kept."""
+    shown = figures.request()
+    viewer = look({**figures.usual(), "requests/nw-65f00002": shown})
+    viewer.open("requests/nw-65f00002")
+    pair = viewer.page.locator(".pairing")
+    assert pair.locator("pre").all_inner_texts()[1] == "You answer questions about orders."
+    assert "34 of 73 characters, −53 %" in pair.inner_text()
+    del shown["shaped"]["texts"][0]["sent"]
+    viewer = look({**figures.usual(), "requests/nw-65f00002": shown})
+    viewer.open("requests/nw-65f00002")
+    assert viewer.page.locator(".pairing .missing").get_attribute("title") == "what was sent in its place is not kept"
+
+
+def test_a_fact_of_a_call_finds_the_calls_that_share_it(look):
+    """From one call to all of its task: the filter is set, and stands in its field."""
+    viewer = look()
+    viewer.open("requests/nw-65f00002")
+    with viewer.page.expect_request("**/admin/api/requests?*task=t-2*"):
+        viewer.page.locator(".facts a", has_text="t-2").click()
+    viewer.page.wait_for_selector("text=Clear all")
+    assert viewer.page.input_value("[name=task]") == "t-2"
+
+
+def test_budgets_alerts_and_levels_say_how_they_stand(look):
+    """Promises in their units, budgets with owner and forecast, alerts that are over; of many budgets the fullest."""
+    many = figures.budgets()
+    usual = {**many["budgets"][0], "owner": "desk", "forecast": 120.0}
+    many["budgets"] = [
+        {**usual, "name": f"user {i}", "covers": {"user": f"u-{i}"}, "spent": float(i)} for i in range(40)
+    ]
+    viewer = look(with_answers(budgets=many))
+    viewer.open("budgets")
+    text = viewer.page.inner_text("main")
+    for part in ("2.00 s", "95 % of calls", "97 % of 11,800", "49 % of its budget left", "cost per success: broken",
+                 "$0.0123", "unpriced model", "until 27 Nov", "owner desk", "over budget",
+                 "by its end $120.00 if it goes on like this"):  # fmt: skip
+        assert part in text, part
+    assert viewer.page.locator(".budgets li").count() == 12
+    assert "user 39" in viewer.page.locator(".budgets li").first.inner_text()
+    viewer.page.click("text=All 40 budgets")
+    assert (
+        viewer.page.locator("table", has=viewer.page.locator("caption >> text=Budgets")).locator("tbody tr").count()
+        == 40
+    )
+    assert viewer.page.evaluate(AUDIT) == []
+
+
+def test_on_a_phone_the_chosen_page_stands_in_the_bar(look):
+    """The bar is wider than the window; it is moved to where the reader is."""
+    viewer = look(viewport={"width": 390, "height": 844})
+    viewer.open("budgets")
+    viewer.page.wait_for_selector("nav a[aria-current] .n")  # how many alerts fire: the last that is drawn in the bar
+    box = viewer.page.locator("nav a[aria-current]").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390

@@ -739,6 +739,7 @@ def request() -> Json:
                 "path": "messages/0/content",
                 "id": "s-1",
                 "text": "You answer questions about orders.   You answer\n\n\nquestions about orders.",
+                "sent": "You answer questions about orders.",
             }
         ],
         "tools": None,
@@ -756,10 +757,17 @@ def request() -> Json:
 def slos() -> list[Json]:
     return [
         {
-            "name": "support-latency",
+            "name": "support: latency_p95",
             "class": "support",
             "owner": "desk@example.com",
-            "objective": 0.99,
+            "objective": 0.95,
+            "target": 2000.0,
+            "unit": "ms",
+            "value": None,
+            "good": 11_500,
+            "total": 11_800,
+            "budget_left": 0.49,
+            "message": "",
             "kind": "latency",
             "burn_rates": {"1h": 0.4, "6h": 0.2},
             "state": "ok",
@@ -785,6 +793,23 @@ def slos() -> list[Json]:
             "state": "unknown",
             "since_s": None,
         },
+        {
+            "name": "search: cost_per_success",
+            "class": "search",
+            "owner": None,
+            "objective": None,
+            "target": 0.01,
+            "unit": "USD",
+            "value": 0.0123,
+            "good": None,
+            "total": None,
+            "budget_left": None,
+            "message": "a success of class search costs $0.0123; $0.01 was promised",
+            "kind": "cost per success",
+            "burn_rates": {},
+            "state": "breached",
+            "since_s": None,
+        },
     ]
 
 
@@ -798,7 +823,18 @@ def alerts() -> Json:
             "state": "firing",
             "since_s": NOW - 900,
             "summary": "burns its budget of failures 14 times too fast",
-        }
+        },
+        {
+            "name": "unpriced_model",
+            "about": LONG,
+            "class": None,
+            "owner": None,
+            "severity": "warning",
+            "state": "resolved",
+            "since_s": NOW - 9000,
+            "until_s": NOW - 4000,
+            "summary": f"no price is known of {LONG}",
+        },
     ]
     return {"schema": "negawatt.alerts/1", "configured": True, "slos": slos(), "alerts": rows}
 

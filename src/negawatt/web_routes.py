@@ -41,6 +41,7 @@ from negawatt.web.pool import Pool, TooMany
 from negawatt.web.sessions import Session, Sessions, cookie_of, set_cookie
 from negawatt.web_sources import (
     LEVERS,
+    Behind,
     Sources,
     cache_modes,
     classes_of,
@@ -73,16 +74,21 @@ class NoRollups(NegawattError):
 
 
 class WebRoutes:
-    """Answers what the dashboard of *gateway* asks. *read* reads a request's body; *sources*: what others add."""
+    """Answers what the dashboard of *gateway* asks. *read* reads a request's body; *sources*: what others add.
 
-    def __init__(self, gateway: Gateway, read: Read, sources: Sources | None = None) -> None:
+    *behind*: what the pages are of, where it is not *gateway* as it serves.
+    """
+
+    def __init__(
+        self, gateway: Gateway, read: Read, sources: Sources | None = None, behind: Behind | None = None
+    ) -> None:  # fmt: skip
         self._gateway = gateway
         self._read = read
         self.sources = sources or Sources()
         self.sessions = Sessions(gateway.clock.time)
         self.live = Live(gateway.clock.time, lambda: gateway.admit.in_flight)
         gateway.meter.observers.append(self.live.seen)
-        self._started_s = gateway.clock.time()
+        self._behind = behind or Behind(config=gateway.config, started_s=gateway.clock.time())
         self._files = load()
         path = getattr(gateway.ledger, "path", None)
         self._pool = Pool(path) if isinstance(path, Path) else None
@@ -216,7 +222,7 @@ class WebRoutes:
 
     async def _overview(self, query: Query) -> Any:
         success, budgets = await self._success(query), await self.sources.budgets()
-        facts = await facts_of(self._gateway, self._started_s, success, budgets)
+        facts = await facts_of(self._gateway, self._behind, success, budgets)
         return await self._figures(query, lambda snapshot, period: overview(snapshot, period, facts))
 
     async def _classes(self, query: Query) -> Any:
@@ -225,7 +231,7 @@ class WebRoutes:
         for slo in alerts.get("slos", ()):
             slos.setdefault(slo["class"], []).append(slo)
         about = tables.About(
-            configured=classes_of(self._gateway.config), order=LEVERS, slos=slos, success=success.get("classes", {})
+            configured=classes_of(self._behind.config), order=LEVERS, slos=slos, success=success.get("classes", {})
         )
         return await self._figures(query, lambda snapshot, period: tables.classes(snapshot, period, about))
 
@@ -233,12 +239,12 @@ class WebRoutes:
         return await self._figures(query, tables.prompts)
 
     async def _caches(self, query: Query) -> Any:
-        modes = cache_modes(self._gateway.config)
+        modes = cache_modes(self._behind.config)
         found = await self._figures(query, lambda snapshot, period: tables.caches(snapshot, period, modes=modes))
-        return {**found, **await learned_of(self._gateway)}
+        return {**found, **await learned_of(self._gateway, self._behind)}
 
     async def _routing(self, query: Query) -> Any:
-        policies = policies_of(self._gateway.config)
+        policies = policies_of(self._behind.config)
         return await self._figures(query, lambda snapshot, period: tables.routing(snapshot, period, policies=policies))
 
     async def _budgets(self, query: Query) -> Any:

@@ -54,26 +54,37 @@ def whole_budget(budgets: Sequence[Json] | None) -> Json | None:
     return None
 
 
-async def facts_of(gateway: Gateway, started_s: float, success: Json | None, budgets: Sequence[Json] | None) -> Facts:
+class Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """What is behind the pages: a gateway that serves since *started_s*, or, None, a ledger alone.
+
+    *config*: what to say of classes, policies, caches and holdout; None: it is not known how the ledger was written.
+    """
+
+    config: Config | None
+    started_s: float | None
+
+
+async def facts_of(gateway: Gateway, behind: Behind, success: Json | None, budgets: Sequence[Json] | None) -> Facts:
     """Return what the first screen says that no ledger knows."""
-    config, carbon = gateway.config, gateway.accounts.carbon
-    problems = {name: problem for name, problem in (await gateway.checks()).items() if problem is not None}
+    config, carbon = behind.config, gateway.accounts.carbon
+    checks = {} if behind.started_s is None else await gateway.checks()
+    problems = {name: problem for name, problem in checks.items() if problem is not None}
     return Facts(
         levers=LEVERS,
-        kinds={provider.name: provider.kind or provider.name for provider in config.providers},
-        holdout_share=config.holdout.share,
+        kinds={} if config is None else {one.name: one.kind or one.name for one in config.providers},
+        holdout_share=None if config is None else config.holdout.share,
         versions={"negawatt": __version__, **gateway.accounts.versions},
         grid={"zone": carbon.zone, "year": carbon.year, "source": carbon.source},
-        started_s=started_s,
+        started_s=behind.started_s,
         problems=problems,
         success=None if success is None else success.get("all"),
         budget=whole_budget(budgets),
     )
 
 
-def classes_of(config: Config) -> dict[str, Json]:
+def classes_of(config: Config | None) -> dict[str, Json]:
     """Return what the configuration says of each class."""
-    return {name: _class(policy) for name, policy in config.classes.items()}
+    return {} if config is None else {name: _class(policy) for name, policy in config.classes.items()}
 
 
 def _class(policy: RequestClass) -> Json:
@@ -83,9 +94,9 @@ def _class(policy: RequestClass) -> Json:
     }  # fmt: skip
 
 
-def policies_of(config: Config) -> list[Json]:
-    """Return the policies by which models are chosen."""
-    return [
+def policies_of(config: Config | None) -> list[Json] | None:
+    """Return the policies by which models are chosen; None: they are not known."""
+    return None if config is None else [
         {
             "name": name, "how": policy.how, "candidates": [one.model for one in policy.candidates],
             "reference": policy.candidates[-1].model if policy.candidates else None,
@@ -95,15 +106,20 @@ def policies_of(config: Config) -> list[Json]:
     ]  # fmt: skip
 
 
-def cache_modes(config: Config) -> dict[str, str]:
-    """Return the mode of each cache."""
+def cache_modes(config: Config | None) -> dict[str, str]:
+    """Return the mode of each cache; nothing where it is not known."""
+    if config is None:
+        return {}
     levers = config.levers
     names = ("exact_cache", "item_cache", "coalesce", "semantic_cache")
     return {name: getattr(levers, name).mode for name in names}
 
 
-async def learned_of(gateway: Gateway) -> dict[str, Any]:
+async def learned_of(gateway: Gateway, behind: Behind) -> dict[str, Any]:
     """Return what the semantic cache has learned, or why that is not known."""
+    if behind.started_s is None:
+        note = "what the semantic cache has learned lies with its gateway, and these are the pages of a ledger alone"
+        return {"learned": None, "learned_note": note, "review": {"waiting": None, "command": None}}
     if gateway.recall is None or not recalls(gateway.config):
         return {"learned": [], "learned_note": None, "review": {"waiting": 0, "command": "negawatt cache review"}}
     try:
@@ -123,7 +139,10 @@ async def shaped_of(gateway: Gateway, row: Json) -> dict[str, Any]:
         return {"shaped": None, "shaped_note": error.message}
     if found is None:
         return {"shaped": None, "shaped_note": "nothing was shortened of it, or it is not kept any more"}
-    texts = [{"path": path, "id": id_of(text), "text": text} for path, text in found.texts.items()]
+    texts = [
+        {"path": "/".join(map(str, path)), "id": id_of(text), "text": text, "sent": found.sent.get(path)}
+        for path, text in found.texts.items()
+    ]
     return {"shaped": {"texts": texts, "tools": found.tools}, "shaped_note": None}
 
 

@@ -272,3 +272,51 @@ def test_days_begin_where_the_viewer_is(busy: Gateway, look: Callable[..., web.V
     name = viewer.page.evaluate(f"new Intl.DateTimeFormat('en-GB', {form}).format()")
     assert name in viewer.page.inner_text(".head")
     assert time.time() < first["period"]["until_s"]
+
+
+def test_before_and_after_are_what_was_asked_and_what_the_provider_got(
+    start: Start, upstream: Upstream, look: Callable[..., web.Viewer]
+) -> None:
+    """A tool's result, shortened on its way: both texts stand side by side, and the second is what was sent."""
+    levers = {"retry": {"attempts": 1}, "compress": {"mode": "on", "least_tokens": 100}}
+    gateway = start(settings(upstream, levers=levers))
+    rows = json.dumps([{"order": i, "state": "sent", "town": "Ulm"} for i in range(40)], indent=4)
+    script = json.dumps({"tag": "before-and-after", "text": "Seven."})
+    asked = json.dumps({"model": "gpt-4o-mini", "temperature": 0, "messages": [
+        {"role": "user", "content": script},
+        {"role": "assistant", "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "find", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": rows},
+        {"role": "user", "content": script},
+    ]})  # fmt: skip
+    gateway.post(asked.encode(), "t-before")
+    row = gateway.one_row("t-before")
+    until(lambda: gateway.get(f"/admin/api/requests/{row['id']}").json["shaped"] is not None, 10.0)
+    viewer = look(gateway)
+    viewer.open(f"requests/{row['id']}")
+    before, after = viewer.page.locator(".pairing pre").all_text_contents()
+    assert before == rows
+    assert after == upstream.last("before-and-after")["body"]["messages"][2]["content"]
+    assert len(after) < len(before)
+    assert "Before messages/2/content" in viewer.page.inner_text(".pairing")
+    assert viewer.page.evaluate(AUDIT) == []
+
+
+def test_one_call_is_enough_for_every_page(start: Start, upstream: Upstream, look: Callable[..., web.Viewer]) -> None:
+    """One row: sums without intervals, pictures of one bar, and a filter for whatever is known of it."""
+    gateway = start(configuration(upstream))
+    gateway.post(chat("alone", model="gpt-4o-mini", temperature=0), "t-alone", x_negawatt_class="support")
+    until(lambda: gateway.get("/admin/api/overview").json["tiles"]["calls"] == 1, 10.0)
+    viewer = look(gateway)
+    for view in VIEWS:
+        viewer.open(view)
+        viewer.screen(f"one-row-{view}")
+        assert viewer.page.evaluate(AUDIT) == []
+    row = gateway.get("/admin/api/requests").json["rows"][0]
+    for name, value in (("protocol", "chat"), ("operation", row["operation"]), ("status", "200"), ("stream", "0"),
+                        ("usage_basis", "measured")):  # fmt: skip
+        viewer.open(f"requests?{name}={value}")
+        assert viewer.page.locator("main tbody tr").count() == 1, name
+    for name, value in (("protocol", "messages"), ("status", "500"), ("stream", "1"), ("error_type", "x")):
+        viewer.open(f"requests?{name}={value}")
+        assert "No call is like that." in viewer.page.inner_text("main"), name

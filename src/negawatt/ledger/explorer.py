@@ -24,7 +24,10 @@ PAGE_S = 0.3
 EQUAL = {
     "class": "request_class", "model": "response_model", "asked": "request_model", "tenant": "tenant",
     "user": "user_id", "provider": "provider", "ending": "ending", "cache": "cache", "template": "template",
-    "task": "task_id", "session": "session_id", "key": "key_id",
+    "task": "task_id", "session": "session_id", "key": "key_id", "protocol": "protocol", "operation": "operation",
+    "status": "status", "error_type": "error_type", "version": "template_version", "prompt_version": "prompt_version",
+    "corpus_version": "corpus_version", "fingerprint": "fingerprint", "price_source": "price_source",
+    "usage_basis": "usage_basis",
 }  # fmt: skip
 _SHOWN = (
     "id", "received_at", "request_class", "tenant", "user_id", "task_id", "session_id", "operation", "protocol",
@@ -50,6 +53,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None = None
     at_fault: bool | None = None
     holdout: bool | None = None
+    stream: bool | None = None
     unpriced: bool | None = None
     min_cost_pusd: int | None = None
     min_s: float | None = None
@@ -112,6 +116,7 @@ def _condition(search: Search) -> tuple[str, list[Any]]:
         parts.append(("instr(decisions, ?) > 0", [_decided(search.lever, search.action)]))
     flags = (
         (search.at_fault, f"ending IN {AT_FAULT}"), (search.holdout, "holdout = 1"),
+        (search.stream, "stream = 1"),
         (search.unpriced, "cost_pusd IS NULL"),
     )  # fmt: skip
     parts += [(text if wanted else f"NOT ({text})", []) for wanted, text in flags if wanted is not None]

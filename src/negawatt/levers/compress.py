@@ -165,13 +165,14 @@ class Compress:
             habits.learn(tools, as_turns(call.wire.name, call.request.data), reply.data)
 
     def _keep(self, call: Call, short: Short) -> bool:
-        """Keep the texts that were changed as they were, where the class and the caller allow it; True if so."""
+        """Keep the texts that were changed, as they were and as they are sent, where the class and the caller allow it;
+        True if so."""
         policy = self._classes.get(call.request_class)
         control = call.hints.cache_control
         allowed = control is None or controlled(Plan(read=True, write=True), control).write
         if call.shadow or not allowed or (policy is not None and policy.cache == "never"):
             return False
-        texts = {id_of(before): before for _, before, _ in short.texts}
+        texts = {id_of(text): text for _, *both in short.texts for text in both}
         shaping = Shaping(
             call.wire.name,
             tuple(Original(path, id_of(before), id_of(text)) for path, before, text in short.texts),

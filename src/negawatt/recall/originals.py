@@ -1,4 +1,4 @@
-"""The texts that were shortened on their way to a model, kept as they were: of a call, and by the id of each.
+"""The texts that were shortened on their way to a model, as they were and as they went: of a call, and by their ids.
 
 They lie in the same store as the answers, under keys of their tenant, permissions and user, with a lifetime. A text
 that comes again and again, as in an agent's loop, lies there once.
@@ -40,11 +40,15 @@ class Shaping(msgspec.Struct, frozen=True):
 
 
 class Restored(NamedTuple):
-    """What a call's caller had sent: the texts by their paths, and the tools where some were left out."""
+    """What a call's caller had sent: the texts by their paths, and the tools where some were left out.
+
+    *sent*: what the model got in place of those texts, as far as it is still kept.
+    """
 
     protocol: str
     texts: dict[Path, str]
     tools: list[Any] | None
+    sent: dict[Path, str]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -85,12 +89,15 @@ class Originals:
         except msgspec.MsgspecError:
             return None
         texts: dict[Path, str] = {}
+        sent: dict[Path, str] = {}
         for one in shaping.texts:
-            text = await self.text(one.id, scope)
+            text, after = await self.text(one.id, scope), await self.text(one.sent, scope)
             if text is None:
                 return None
             texts[one.path] = text
-        return Restored(shaping.protocol, texts, tools)
+            if after is not None:
+                sent[one.path] = after
+        return Restored(shaping.protocol, texts, tools, sent)
 
     async def _put(self, key: str, value: bytes, tags: Sequence[str]) -> None:
         await self._store.put(

@@ -14,7 +14,7 @@ from negawatt.web.period import moment, zone_of
 from negawatt.web.sums import PUSD
 
 LIMIT, MOST = 50, 200
-_FLAGS = {"error": "at_fault", "holdout": "holdout", "unpriced": "unpriced"}
+_FLAGS = {"error": "at_fault", "holdout": "holdout", "stream": "stream", "unpriced": "unpriced"}
 PARAMETERS = (
     *EQUAL, *_FLAGS, "lever", "action", "id", "since", "until", "zone", "min_cost_usd", "min_ms", "limit", "cursor"
 )  # fmt: skip

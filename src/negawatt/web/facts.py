@@ -12,6 +12,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """*levers*: in pipeline order. *kinds*: the kind of each provider. *success*: of tasks in the period, as JSON.
 
     *budget*: the one that covers everything, as JSON. *problems*: name of a part to what is wrong with it.
+    *started_s*: since when the gateway serves; None: none does, the pages are of its ledger alone.
     """
 
     levers: Sequence[str] = ()
@@ -20,7 +21,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     versions: Mapping[str, str] = {}
     grid: Mapping[str, Any] = {}
     boundary: str = "facility"
-    started_s: float = 0.0
+    started_s: float | None = None
     problems: Mapping[str, str] = {}
     success: Mapping[str, Any] | None = None
     budget: Mapping[str, Any] | None = None

@@ -75,10 +75,15 @@ def _tiles(view: View) -> dict[str, Any]:
         "ttft": latency(times["ttft"]),
         "overhead": {"n": calls, "mean_ms": 1e3 * totals["overhead_s"] / calls if calls else None},
         "errors": {"rate": grouped.rate("at_fault", "calls"), "calls": totals["at_fault"], "endings": endings},
-        "uptime": {"started_s": facts.started_s, "uptime_s": max(0.0, period.now_s - facts.started_s),
-                   "problems": facts.problems},
+        "uptime": _uptime(facts, period.now_s),
         "hits": {"rate": grouped.rate("hits", "looked_up"), "calls": totals["hits"], "kinds": kinds},
     }  # fmt: skip
+
+
+def _uptime(facts: Facts, now: float) -> dict[str, Any]:
+    started = facts.started_s
+    passed = None if started is None else max(0.0, now - started)
+    return {"started_s": started, "uptime_s": passed, "problems": facts.problems}
 
 
 def _tally(pairs: Any) -> dict[str, int]:

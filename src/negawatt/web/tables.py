@@ -134,7 +134,7 @@ def _blocks(blocks: list[tuple[str, int, int]], total: int) -> list[dict[str, An
 
 
 def caches(snapshot: Snapshot, period: Period, *, modes: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row for each cache, and what providers' own caches did. *modes*: of each cache, as configured."""
+    """Return a row for each cache, and what providers' own caches did. *modes*: of each cache, as far as known."""
     levers = Levers(snapshot, period.whole, Grouped(snapshot, period.whole))
     actions: dict[str, dict[str, int]] = {}
     for (_, lever, mode, action), (count,) in snapshot.sums(
@@ -168,8 +168,11 @@ def caches(snapshot: Snapshot, period: Period, *, modes: Mapping[str, str]) -> d
     return {**head("negawatt.caches/1", snapshot, period), "caches": made, "provider_prefix": prefix}
 
 
-def routing(snapshot: Snapshot, period: Period, *, policies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return who was asked for and who answered, what decided, and what a call to each model comes to."""
+def routing(snapshot: Snapshot, period: Period, *, policies: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return who was asked for and who answered, what decided, and what a call to each model comes to.
+
+    *policies*: None: not known.
+    """
     keys = ("request_class", "asked", "model", "provider")
     models = [
         {
@@ -197,6 +200,6 @@ def routing(snapshot: Snapshot, period: Period, *, policies: Sequence[Mapping[st
         **head("negawatt.routing/1", snapshot, period),
         "models": sorted(models, key=lambda row: (-row["calls"], str(row["asked"]), str(row["answered"]))),
         "decisions": sorted(decisions, key=lambda row: (-row["calls"], row["lever"], row["action"]))[:_MOST_DECISIONS],
-        "policies": list(policies),
+        "policies": None if policies is None else list(policies),
         "curve": sorted(curve, key=lambda row: (row["cost_per_call_usd"] is None, row["cost_per_call_usd"] or 0.0)),
     }

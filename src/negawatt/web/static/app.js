@@ -40,6 +40,7 @@ class App {
     this.loadedAt = null;
     this.inFlight = null;
     this.session = null;
+    this.alone = false;
     this._asking = null;
     this._due = null;
     this._saidAt = 0;
@@ -114,6 +115,7 @@ class App {
     if (!this.data || this.drawn !== this.route.view) return;
     redraw(this.page, this.view.draw(this.context, this.data).filter(Boolean));
     this.facts = this.data.honesty ?? this.facts;
+    if (this.data.tiles) this._stands(this.data.tiles);
     honesty(this.facts, find("honesty"), find("honesty-list"));
     const words = this.view.says?.(this.data);
     if (words && Date.now() - this._saidAt > SAY_MS) {
@@ -159,7 +161,7 @@ class App {
     const old = this.loadedAt === null ? null : (Date.now() - this.loadedAt) / 1000;
     const flying = this.inFlight ? ` · ${this.inFlight} in flight` : "";
     const aged = old === null ? "" : ` Figures from ${ago(old)}.`;
-    const words = { waiting: "Connecting", live: `Live${flying}`, lost: `Connection lost${old === null ? "" : `, figures ${ago(old)}`}`, resting: "Resting" };
+    const words = { waiting: "Connecting", live: this.alone ? "A ledger, not live" : `Live${flying}`, lost: `Connection lost${old === null ? "" : `, figures ${ago(old)}`}`, resting: "Resting" };
     box.dataset.state = this.live.state;
     say(find("live-text"), words[this.live.state]);
     box.title = aged.trim();
@@ -167,6 +169,12 @@ class App {
     if (lost && !this._wasLost) say(find("says"), `The connection to the gateway is lost.${aged}`);
     if (!lost && this._wasLost) say(find("says"), "Connected again.");
     this._wasLost = lost;
+  }
+
+  /** Learn from the tiles whether a gateway is behind the page, or its ledger alone. */
+  _stands({ uptime }) {
+    this.alone = uptime.started_s === null;
+    this._tellLive();
   }
 
   _failed(error) {
@@ -186,7 +194,9 @@ class App {
     try {
       if (!this.facts) {
         const context = this.context;
-        this.facts = (await get("overview", periods.asked("today", context.zone))).honesty;
+        const { honesty: facts, tiles } = await get("overview", periods.asked("today", context.zone));
+        this.facts = facts;
+        this._stands(tiles);
         honesty(this.facts, find("honesty"), find("honesty-list"));
       }
       const { alerts } = await get("alerts");
@@ -209,6 +219,10 @@ class App {
       return h("li", null, h("a", { href: `#/${name}${period ? `?period=${period}` : ""}`, "aria-current": name === view ? "page" : null }, short ?? title, firing));
     });
     redraw(find("nav"), items);
+    const bar = find("nav").closest("nav"); // on a narrow window it is wider than there is room
+    const chosen = bar.querySelector("[aria-current]");
+    bar.scrollLeft += Math.min(0, chosen.getBoundingClientRect().left - bar.getBoundingClientRect().left - 12);
+    bar.scrollLeft += Math.max(0, chosen.getBoundingClientRect().right - bar.getBoundingClientRect().right + 12);
   }
 
   _signedIn() {

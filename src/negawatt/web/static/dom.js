@@ -61,7 +61,7 @@ export function table(caption, columns, rows, options = {}) {
     column.rowHead ? h("th", { scope: "row", role: "rowheader", class: "text" }, column.cell(row, i))
       : h("td", { role: "cell", class: wordy(column), "data-label": label(column) }, h("div", null, column.cell(row, i))))));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
-    h("table", { class: columns.length > 4 ? "listed" : null, role: "table" }, h("caption", { class: "sr" }, caption),
+    h("table", { class: columns.length > 3 ? "listed" : null, role: "table" }, h("caption", { class: "sr" }, caption),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)), h("tbody", { role: "rowgroup" }, body)));
 }
 

@@ -167,6 +167,7 @@ export class Times {
     this._day = new Intl.DateTimeFormat("en-GB", { ...base, day: "numeric", month: "short", year: "numeric" });
     this._short = new Intl.DateTimeFormat("en-GB", { ...base, day: "numeric", month: "short" });
     this._clock = new Intl.DateTimeFormat("en-GB", { ...base, hour: "2-digit", minute: "2-digit" });
+    this._second = new Intl.DateTimeFormat("en-GB", { ...base, hour: "2-digit", minute: "2-digit", second: "2-digit" });
     this._exact = new Intl.DateTimeFormat("en-GB", {
       ...base, hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
     });
@@ -176,6 +177,7 @@ export class Times {
   day(at) { return this._day.format(at * 1000); }
   shortDay(at) { return this._short.format(at * 1000); }
   clock(at) { return this._clock.format(at * 1000); }
+  second(at) { return `${this.shortDay(at)} ${this._second.format(at * 1000)}`; }
   moment(at) { return `${this.shortDay(at)} ${this.clock(at)}`; }
   exact(at) { return `${this.day(at)} ${this._exact.format(at * 1000)}`; }
 }

@@ -22,14 +22,14 @@ export function honesty(facts, footer, list) {
     ["Prices", `${prices.version}; ${listed(prices.sources)}`],
     ["Energy, estimated", `${listed(energy.bases)}; boundary: ${energy.boundary}`],
     ["Grid", `${grid.zone}, ${grid.year}, ${grid.source}`],
-    ["Holdout", `${percent(holdout.share_configured)} of calls by configuration, ${holdout.share_seen === null ? "no call yet" : `${percent(holdout.share_seen)} seen`}`],
+    ["Holdout", `${holdout.share_configured === null ? "" : `${percent(holdout.share_configured)} of calls by configuration, `}${holdout.share_seen === null ? "no call yet" : `${percent(holdout.share_seen)} seen`}`],
     ["Without a price", calls(facts.unpriced)],
     ["Without an energy", calls(facts.unknown_energy)],
     ["Usage nobody reported", calls(facts.unknown_usage)],
     ["Percentiles of time", `right to within ${percent(latency.relative_error)}`],
     ["Intervals", facts.intervals],
     ["Not real traffic", made ? `${count(simulated.modelled)} modelled and ${count(simulated.recorded)} recorded answers are in these figures` : "none in these figures"],
-    ["The ledger", `${count(facts.rows)} calls in all`],
+    ["The ledger", `${count(facts.rows)} ${facts.rows === 1 ? "call" : "calls"} in all`],
     ["Version", `negawatt ${facts.versions?.negawatt ?? "unknown"}`],
   ];
   list.replaceChildren(...rows.map(([term, words]) => h("div", null, h("dt", null, term), h("dd", null, words))));

@@ -18,7 +18,7 @@ export const view = {
 
 function cacheTable(rows) {
   return table("Caches", [
-    { head: "cache", rowHead: true, cell: (row) => [lever(row.name), " ", badge(...(MODES[row.mode] ?? ["neutral", row.mode ?? "unknown"]))] },
+    { head: "cache", rowHead: true, cell: (row) => [lever(row.name), " ", row.mode === null ? null : badge(...(MODES[row.mode] ?? ["neutral", row.mode]))] },
     { head: "hits", cell: (row) => [h("a", { href: `#/requests?lever=${encodeURIComponent(row.name)}` }, f.count(row.hits)), row.stale ? h("span", { class: "under" }, `${f.count(row.stale)} past their time, renewed`) : null] },
     { head: "of calls", cell: (row) => figure(row.calls, f.count, "it says nothing of a call that it forwards") },
     { head: "hit rate", cell: (row) => bounded(row.hit_rate, f.percent, "no call came by, or none is counted") },
@@ -31,7 +31,7 @@ function cacheTable(rows) {
 
 function review(queue) {
   if (!queue) return null;
-  const words = queue.waiting === null || queue.waiting === undefined ? missing("the review queue cannot be read here")
+  const words = queue.waiting === null || queue.waiting === undefined ? h("span", null, missing("the review queue cannot be read here"), " the queue lies with the gateway")
     : queue.waiting ? badge("attention", `${f.count(queue.waiting)} ${queue.waiting === 1 ? "answer waits" : "answers wait"}`) : badge("good", "nothing waits");
   return section("Review", "Answers of the semantic cache that only a person can judge. Each judgement sharpens the estimate below.",
     h("div", { class: "card row-card" }, words, queue.waiting ? h("code", null, queue.command) : null));
@@ -39,7 +39,7 @@ function review(queue) {
 
 function wrong({ learned, learned_note: note }) {
   const title = "How often the semantic cache is wrong";
-  if (learned === null) return section(title, note ?? "It cannot be read here.");
+  if (learned === null) return section(title, `Not known here: ${note ?? "it cannot be read"}.`);
   if (!learned.length) return section(title, "The semantic cache is off, so it answers nothing, wrong or right.");
   const scale = Math.max(...learned.flatMap((row) => [row.budget ?? 0, row.wrong_share?.high ?? 0, row.wrong_share?.mean ?? 0]), 1e-6) * 1.15;
   return section(title, "The share of its answers that differ from what the model would have said, by answers that were asked anyway and compared; the upright line is the budget of errors.",

@@ -10,16 +10,16 @@ const NARROW = "\u202f"; // a space at which no line breaks
 const RESIDUAL = 0.005; // of the first bar: a smaller difference gets no bar of its own, as in the reports
 
 export const view = {
-  load: (context) => context.get("overview", context.asked),
+  load: async (context) => closer(context, await context.get("overview", context.asked)),
 
   says: ({ tiles }) => tiles.calls ? `${f.count(tiles.calls)} calls; saved ${f.usd(tiles.saved.cost_usd.mean)}; spent today ${f.usd(tiles.spend.today_usd)}.` : null,
 
   draw(context, data) {
     const { tiles } = data;
     const first = [head(context, "Overview", data, tiles.calls ? `${f.count(tiles.calls)} ${tiles.calls === 1 ? "call" : "calls"}` : null),
-      unfinished(data.rollup), problems(tiles.uptime)];
+      simulated(data.honesty), unfinished(data.rollup), problems(tiles.uptime)];
     if (!tiles.calls) return [...first, empty(data), honestyOfNothing(data)];
-    return [...first, heroes(tiles), smallTiles(context, tiles), steps(data.waterfall), overTime(context, data), rhythm(context, data), justNow(context)];
+    return [...first, heroes(tiles), smallTiles(context, tiles), steps(data.waterfall), overTime(context, data), rhythm(context, data), alone(tiles) ? null : justNow(context)];
   },
 
   tick(context, data, tick, page) {
@@ -30,11 +30,50 @@ export const view = {
 
 let newest = []; // calls that the stream told of since the page was opened
 
+/** True where no gateway is behind the page, only its ledger. */
+const alone = ({ uptime }) => uptime.started_s === null;
+
+// -- a first day ----------------------------------------------------------------------------------------------------
+
+const LEAST_BARS = 8;
+const FEW_S = 6 * 3600; // calls that lie closer together than that are drawn by the quarter of an hour
+
+/** Return *data* with its pictures over the one day on which all calls of the period were, if there is only one. */
+async function closer(context, data) {
+  const { series, period } = data;
+  const days = series.total.calls.flatMap((n, i) => (n ? [i] : []));
+  if (period.bucket !== "day" || days.length !== 1) return data;
+  const since = series.starts_s[days[0]];
+  const until = series.starts_s[days[0] + 1] ?? period.until_s;
+  const day = await context.get("overview", { zone: context.zone, since, until, bucket: "quarter" });
+  const there = day.series.total.calls.flatMap((n, i) => (n ? [i] : []));
+  if (!there.length) return data;
+  const [first, last] = [day.series.starts_s[there[0]], day.series.starts_s[there.at(-1)]];
+  if (last - first < FEW_S) return { ...data, pictured: { period: day.period, series: cut(day.series, ...spread(there[0], there.at(-1) + 1)) } };
+  const hours = await context.get("overview", { zone: context.zone, since, until, bucket: "hour" });
+  return { ...data, pictured: { period: hours.period, series: hours.series } };
+}
+
+/** Return [first, end] with enough buckets between them for a picture, the added ones before rather than after. */
+function spread(first, end) {
+  const start = Math.max(0, Math.min(first, end - LEAST_BARS));
+  return [start, Math.max(end, start + LEAST_BARS)];
+}
+
+/** Return the buckets from *first* to before *end* of *series*. */
+function cut(series, first, end) {
+  const short = (values) => values.slice(first, end);
+  const part = (one) => ({ ...one, cost_usd: one.cost_usd.map(short), calls: one.calls.map(short) });
+  return { starts_s: short(series.starts_s), by_class: part(series.by_class), by_model: part(series.by_model),
+    total: Object.fromEntries(Object.entries(series.total).map(([key, values]) => [key, short(values)])) };
+}
+
 // -- nothing yet ----------------------------------------------------------------------------------------------------
 
 function empty(data) {
   const base = `${location.origin}/v1`;
   if (data.honesty?.rows) return nothing("No call in this period.", h("p", null, "There are calls in the ledger, at other times: choose a longer period above."));
+  if (alone(data.tiles)) return nothing("There is no call in this ledger.");
   return nothing("No call yet. Send the first one.",
     h("p", null, "Change one line of your application: the address of the API. Keep the SDK, the key goes through."),
     h("pre", null, `from openai import OpenAI\n\nclient = OpenAI(base_url="${base}")\nclient.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}])`),
@@ -45,6 +84,14 @@ function empty(data) {
 
 function honestyOfNothing(data) {
   return data.rollup?.behind ? h("p", { class: "note" }, `${f.count(data.rollup.behind)} rows of the ledger wait to be rolled up.`) : null;
+}
+
+/** Return what must be said first of figures that no provider's answers made; null where all are real. */
+function simulated(facts) {
+  const { modelled = 0, recorded = 0 } = facts?.simulated ?? {};
+  if (!modelled && !recorded) return null;
+  const parts = [recorded ? `${f.count(recorded)} recorded` : null, modelled ? `${f.count(modelled)} modelled` : null].filter(Boolean).join(" and ");
+  return h("div", { class: "notice", role: "note" }, h("div", null, h("b", null, "Not real traffic. "), `In these figures are ${parts} answers that no provider was asked for.`));
 }
 
 function problems(uptime) {
@@ -75,7 +122,7 @@ function heroes({ saved, holdout }) {
     hero("Money", "", { saved: saved.cost_usd, share: saved.cost_pct, form: f.usd }, saved.unpriced ? h("p", { class: "detail" }, `without ${f.count(saved.unpriced)} unpriced calls`) : null),
     hero("Tokens", "", { saved: saved.tokens, share: null, form: f.count },
       h("p", { class: "detail" }, "input ", h("b", null, f.count(saved.input_tokens.mean)), share(saved.input_tokens_pct), " · output ", h("b", null, f.count(saved.output_tokens.mean)), share(saved.output_tokens_pct))),
-    hero("Energy", ", estimated", { saved: saved.energy_wh, share: saved.energy_pct, form: f.wh }, range),
+    hero("Energy", ", estimated", { saved: saved.energy_wh, share: saved.energy_pct, form: f.wh }, range, saved.energy_wh.mean < 0 ? h("p", { class: "detail" }, "the gateway's own work is counted") : null),
     h("li", { class: "held" }, heldOut(holdout)));
 }
 
@@ -104,10 +151,15 @@ function smallTiles(context, { spend, success, latency, ttft, errors, uptime, hi
     tile("hits", "Cache hit rate", figure(hits.rate?.mean, f.percent, "no call could have been a hit"), within(hits.rate, bare), `${f.count(hits.calls)} ${hits.calls === 1 ? "call" : "calls"} answered without a model`),
     tile("latency", "Latency p50 / p95", times(latency), ["first token ", times(ttft)]),
     tile("errors", "Error rate", figure(errors.rate?.mean, f.percent, "no call yet"), within(errors.rate, bare), h("p", { class: "detail" }, h("a", { href: "#/requests?error=1" }, `${f.count(errors.calls)} ${errors.calls === 1 ? "call" : "calls"}`), " failed by us or a provider")),
-    tile("uptime", "Uptime", f.seconds(uptime.uptime_s), `since ${context.times.moment(uptime.started_s)}`, h("p", { class: "detail" }, Object.keys(uptime.problems ?? {}).length ? badge("attention", "see above") : badge("good", "all parts well"))),
+    up(context, uptime),
     tile("spend", "Spend in this period", figure(spend.period_usd, f.usd, "no call has a price"), ["instead of ", spend.period_baseline_usd === null ? "an unknown amount" : f.usd(spend.period_baseline_usd)],
       spend.unpriced ? `+ ${f.count(spend.unpriced)} unpriced calls` : null,
       spend.energy_wh?.[1] === null || !spend.energy_wh ? "energy unknown" : `${f.wh(spend.energy_wh[1])} (${f.whRange(spend.energy_wh[0], spend.energy_wh[2])})${spend.co2e_g === null ? "" : ` · ${f.grams(spend.co2e_g)} CO₂e`}`));
+}
+
+function up(context, uptime) {
+  if (uptime.started_s === null) return tile("uptime", "Uptime", missing("no gateway is behind this page"), "these are the pages of a ledger, without its gateway");
+  return tile("uptime", "Uptime", f.seconds(uptime.uptime_s), `since ${context.times.moment(uptime.started_s)}`, h("p", { class: "detail" }, Object.keys(uptime.problems ?? {}).length ? badge("attention", "see above") : badge("good", "all parts well")));
 }
 
 function forecast(context, { forecast: ahead, forecast_note: why, budget }) {
@@ -126,7 +178,9 @@ function perSuccess(success) {
   if (!success) return tile("success", label, missing("nobody has judged a task yet"), ["not judged yet: ", h("code", null, "POST /v1/feedback")]);
   const each = success.cost_per_success_usd;
   return tile("success", label, each?.mean === null || !each ? missing("undefined: no task succeeded") : f.usd(each.mean), within(each, f.usd),
-    `${f.percent(success.rate?.mean)} of ${f.count(success.judged)} judged succeeded`);
+    [h("b", null, f.percent(success.rate?.mean)), ` ${within(success.rate, bare)} of ${f.count(success.judged)} judged succeeded`],
+    success.tasks > success.judged ? `${f.count(success.tasks - success.judged)} more tasks not judged` : null,
+    f.known(success.energy_per_success_wh?.mean) ? `${f.wh(success.energy_per_success_wh.mean)} for a success` : null);
 }
 
 // -- the waterfall --------------------------------------------------------------------------------------------------
@@ -203,15 +257,21 @@ function marks(context, bucket) {
 
 const bucketWords = (bucket) => (bucket === "quarter" ? "quarter of an hour" : bucket);
 
-function overTime(context, { series, period }) {
+/** Return in words when all calls were, where that is one day of a longer period; "" elsewhere. */
+const when = (context, { pictured }) => (pictured ? `All calls of the period were on ${context.times.day(pictured.series.starts_s[0])}. ` : "");
+
+function overTime(context, data) {
+  const { series, period } = data.pictured ?? data;
   const words = marks(context, period.bucket);
-  return section("Where the money goes", `Each bar is ${period.bucket === "hour" ? "an" : "a"} ${bucketWords(period.bucket)}.`, h("div", { class: "pair" },
+  return section("Where the money goes", `${when(context, data)}Each bar is ${period.bucket === "hour" ? "an" : "a"} ${bucketWords(period.bucket)}.`, h("div", { class: "pair" },
     h("div", { class: "card" }, stacked("Cost by class", series.starts_s, seriesOf(series.by_class, "other classes"), words)),
     h("div", { class: "card" }, stacked("Cost by model", series.starts_s, seriesOf(series.by_model, "other models"), words))));
 }
 
-function rhythm(context, { series, period }) {
-  const { total } = series;
+function rhythm(context, data) {
+  const { series, period } = data.pictured ?? data;
+  const begun = series.starts_s.filter((at) => at <= period.now_s); // a day has hours that are still to come
+  const total = Object.fromEntries(Object.entries(series.total).map(([key, values]) => [key, values.slice(0, begun.length)]));
   const words = marks(context, period.bucket);
   const shares = (part) => total.calls.map((n, i) => (n ? part[i] / n : null));
   const per = total.calls.map((n, i) => (n && total.energy_wh[i] !== null ? total.energy_wh[i] / n : null));
@@ -222,16 +282,18 @@ function rhythm(context, { series, period }) {
   ];
   const columns = [{ head: "from", rowHead: true, cell: (at) => words.when(at) },
     ...rows.map(([head, values, form]) => ({ head, cell: (at, i) => figure(values[i], form, "not known of this time") }))];
-  return section("How it went", `The figure is of the last ${bucketWords(period.bucket)}, the line of the whole period.`, h("ul", { class: "multiples" }, rows.map(([label, values, form]) => multiple(label, values, form))),
-    details("The same as a table", table("How it went", columns, series.starts_s)));
+  const last = data.pictured && begun.length ? `from ${context.times.clock(begun.at(-1))} on` : `of the last ${bucketWords(period.bucket)}`;
+  return section("How it went", `The figure is ${last}, the line of ${data.pictured ? "that day" : "the whole period"}.`, h("ul", { class: "multiples" }, rows.map(([label, values, form]) => multiple(label, values, form))),
+    details("The same as a table", table("How it went", columns, begun)));
 }
 
 function multiple(label, values, form) {
   const there = values.filter((value) => value !== null);
-  const last = there.at(-1);
-  const range = there.length > 1 ? `${form(Math.min(...there))} to ${form(Math.max(...there))}` : null;
-  return h("li", { class: "card" }, h("p", { class: "label" }, label), h("span", { class: "mid" }, figure(last ?? null, form, "not known of this period")),
-    spark(values, `${label}: ${range ?? "one value"}, last ${last === undefined ? "unknown" : form(last)}`), h("p", { class: "detail" }, range));
+  const last = values.at(-1) ?? null;
+  const [least, most] = there.length > 1 ? [form(Math.min(...there)), form(Math.max(...there))] : [null, null];
+  const range = least === most ? (least === null ? null : `always ${least}`) : `${least} to ${most}`;
+  return h("li", { class: "card" }, h("p", { class: "label" }, label), h("span", { class: "mid" }, figure(last, form, "not known of this time: no call, or too few")),
+    spark(values, `${label}: ${range ?? "one value"}, last ${last === null ? "unknown" : form(last)}`), h("p", { class: "detail" }, range));
 }
 
 function justNow(context) {

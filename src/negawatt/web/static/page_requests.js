@@ -12,8 +12,12 @@ const FILTERS = {
   ending: ["Ended", "choice", ENDING_NAMES.map((value) => [value, endingWords(value)])],
   cache: ["Cache", "choice", CACHES.map((value) => [value, value])],
   lever: ["Lever", "text"], action: ["Lever did", "text"], provider: ["Provider", "text"], template: ["Template", "text"],
+  version: ["Template's version", "text"], prompt_version: ["Prompt's version", "text"], corpus_version: ["Corpus version", "text"],
   task: ["Task", "text"], session: ["Session", "text"], key: ["Key", "text"], id: ["Id begins with", "text"],
+  protocol: ["Protocol", "text"], operation: ["Operation", "text"], status: ["Status", "text"], error_type: ["Error", "text"],
+  price_source: ["Price from", "text"], usage_basis: ["Usage", "text"], fingerprint: ["Fingerprint", "text"],
   error: ["Failed", "choice", [["1", "failures only"]]],
+  stream: ["Streamed", "choice", [["1", "streamed"], ["0", "whole"]]],
   holdout: ["Holdout", "choice", [["1", "held out"], ["0", "not held out"]]],
   unpriced: ["Price", "choice", [["1", "unknown"], ["0", "known"]]],
   min_cost_usd: ["Cost from, $", "number"], min_ms: ["Took from, ms", "number"],
@@ -85,12 +89,12 @@ function rowsOf(context, data) {
       h("p", null, data.complete ? (filtered ? "Loosen a filter, or look further back." : "The overview tells how to send the first one.") : `Looked back to ${context.times.moment(data.searched_until_s)}; the search goes on with “Older”.`));
   }
   return h("div", { class: "card rows" }, table("Calls, the newest first", [
-    { head: "received", rowHead: true, cell: (row) => [h("a", { href: `#/requests/${encodeURIComponent(row.id)}` }, context.times.moment(row.received_s)), h("span", { class: "under" }, row.protocol, row.stream ? ", streamed" : "", row.holdout ? ", held out" : "")] },
+    { head: "received", rowHead: true, cell: (row) => [h("a", { href: `#/requests/${encodeURIComponent(row.id)}` }, context.times.second(row.received_s)), h("span", { class: "under" }, row.protocol, row.stream ? ", streamed" : "", row.holdout ? ", held out" : "")] },
     { head: "class", text: true, cell: (row) => [name(row.class), row.tenant && row.tenant !== "default" ? h("span", { class: "under" }, h("bdi", null, row.tenant)) : null] },
     { head: "model", text: true, cell: (row) => [row.model === null ? missing("no model was asked") : name(row.model), row.asked && row.asked !== row.model ? h("span", { class: "under" }, "asked for ", h("bdi", null, row.asked)) : null] },
     { head: "ended", text: true, cell: (row) => [ending(row.ending), row.levers.length ? h("span", { class: "under" }, row.levers.map(lever).join(", ")) : null] },
     { head: "tokens in / out", cell: (row) => [figure(row.input_tokens, f.count, "not reported"), " / ", figure(row.output_tokens, f.count, "not reported")] },
-    { head: "cost, saved", cell: (row) => [figure(row.cost_usd, f.usd, "no price is known"), h("span", { class: "under" }, savedMoney(row.saved_usd))] },
+    { head: "cost, saved", cell: (row) => [figure(row.cost_usd, f.usd, "no price is known"), row.saved_usd ? h("span", { class: "under" }, savedMoney(row.saved_usd)) : null] },
     { head: "energy, est.", cell: (row) => figure(row.energy_wh, f.wh, "not known") },
     { head: "took", cell: (row) => [figure(row.duration_ms, ms), row.ttft_ms === null ? null : h("span", { class: "under" }, `first ${ms(row.ttft_ms)}`)] },
   ], data.rows));

@@ -27,7 +27,7 @@ function curve(rows) {
       { head: "calls", cell: (row) => f.count(row.calls) },
       { head: "share", cell: (row) => figure(row.share, f.percent) },
       { head: "cost of a call", cell: (row) => figure(row.cost_per_call_usd, f.usd, "no price is known") },
-      { head: "p50", cell: (row) => figure(row.p50_ms, ms, "latency is not kept by model") },
+      ...(rows.some((row) => row.p50_ms !== null) ? [{ head: "p50", cell: (row) => figure(row.p50_ms, ms, "latency is not kept by model") }] : []),
     ], rows)));
 }
 
@@ -46,6 +46,7 @@ function answered(rows) {
 }
 
 function policies(rows) {
+  if (rows === null) return section("Policies", "Not known here: no configuration says how this ledger was written.");
   if (!rows.length) return section("Policies", "No policy is configured: each call goes to the model that it names.");
   return section("Policies", null, h("div", { class: "card" }, table("Policies", [
     { head: "policy", rowHead: true, cell: (row) => name(row.name) },

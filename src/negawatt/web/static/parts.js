@@ -96,7 +96,7 @@ export function callsOf(text, filters) {
   return h("a", { href: `#/requests?${new URLSearchParams(filters)}` }, name(text));
 }
 
-const STATES = { ok: ["good", "kept"], firing: ["attention", "burning"], pending: ["attention", "at risk"], unknown: ["neutral", "too little to tell"] };
+const STATES = { ok: ["good", "kept"], firing: ["attention", "burning"], pending: ["attention", "at risk"], breached: ["attention", "broken"], unknown: ["neutral", "too little to tell"] };
 
 /** Return how a service level stands, as a mark. */
 export function level(slo) {

@@ -74,18 +74,20 @@ function pretty(value) {
 function texts({ content, content_note: note, shaped, shaped_note: shapedNote }) {
   const asked = content?.request ? h("div", { class: "card" }, h("h3", null, "Asked"), h("pre", { tabindex: "0", "aria-label": "What was asked" }, pretty(content.request))) : null;
   const answered = content?.response ? h("div", { class: "card" }, h("h3", null, "Answered"), h("pre", { tabindex: "0", "aria-label": "What was answered" }, pretty(content.response))) : null;
-  return section("Before and after", null, content ? h("div", { class: "compare" }, asked, answered) : h("p", { class: "note" }, note ?? "What it asked was not kept."), shortened(shaped, shapedNote, content));
+  return section("Before and after", null, content ? h("div", { class: "compare" }, asked, answered) : h("p", { class: "note" }, note ?? "What it asked was not kept."), shortened(shaped, shapedNote));
 }
 
-function at(value, path) {
-  return path.split("/").reduce((found, step) => (found === null || found === undefined ? found : found[step]), value);
+/** Return by how much a text became shorter, in characters. */
+function shorter({ text, sent }) {
+  if (!text || sent === null || sent === undefined) return null;
+  return h("span", { class: "note" }, ` ${f.count([...sent].length)} of ${f.count([...text].length)} characters, ${f.change([...sent].length / [...text].length - 1)}`);
 }
 
-function shortened(shaped, note, content) {
+function shortened(shaped, note) {
   if (!shaped) return note ? h("p", { class: "note" }, note) : null;
   const pairs = shaped.texts.map((one) => h("div", { class: "compare pairing" },
     h("div", { class: "card" }, h("h3", null, "Before ", h("code", null, one.path)), h("pre", { tabindex: "0", "aria-label": `${one.path} before` }, one.text)),
-    h("div", { class: "card" }, h("h3", null, "After"), content?.request && at(content.request, one.path) !== undefined && at(content.request, one.path) !== one.text ? h("pre", { tabindex: "0", "aria-label": `${one.path} after` }, pretty(at(content.request, one.path))) : missing("what was sent is not kept"))));
+    h("div", { class: "card" }, h("h3", null, "After", shorter(one)), one.sent === null || one.sent === undefined ? missing("what was sent in its place is not kept") : h("pre", { tabindex: "0", "aria-label": `${one.path} after` }, one.sent || "(nothing)"))));
   return h("div", null, pairs, shaped.tools ? details("The tools as they were", h("pre", { tabindex: "0", "aria-label": "Tools before" }, pretty(shaped.tools))) : null);
 }
 
@@ -102,9 +104,19 @@ function judged(context, row) {
 const FACTS = ["tenant", "user", "key_id", "class", "task", "session", "protocol", "operation", "model", "response_model", "provider", "status", "cache", "holdout",
   "template", "template_version", "prompt_version", "price_source", "energy_basis", "usage_basis", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "co2e_g", "overhead_s", "queue_s", "upstream_s", "fingerprint"];
 
+// The filter of the explorer that a fact is found by, where it has another name.
+const FOUND_BY = { key_id: "key", model: "asked", response_model: "model", template_version: "version" };
+const FOUND = ["tenant", "user", "key_id", "class", "task", "session", "protocol", "operation", "model", "response_model", "provider", "status", "cache",
+  "template", "template_version", "prompt_version", "price_source", "usage_basis", "fingerprint"];
+
+function fact(key, value) {
+  const text = h("bdi", null, written(key, value));
+  return FOUND.includes(key) ? h("a", { href: `#/requests?${new URLSearchParams({ [FOUND_BY[key] ?? key]: value })}`, title: "all calls that have this" }, text) : text;
+}
+
 function facts(context, row) {
   const shown = FACTS.filter((key) => row[key] !== null && row[key] !== undefined);
-  return section("All that is known", null, h("div", { class: "card" }, h("dl", { class: "facts" }, shown.map((key) => h("div", null, h("dt", null, key.replace(/_[sg]$/, "").replaceAll("_", " ")), h("dd", null, h("bdi", null, written(key, row[key])))))),
+  return section("All that is known", null, h("div", { class: "card" }, h("dl", { class: "facts" }, shown.map((key) => h("div", null, h("dt", null, key.replace(/_[sg]$/, "").replaceAll("_", " ")), h("dd", null, fact(key, row[key]))))),
     details("The row as it is kept", h("pre", { tabindex: "0", "aria-label": "The row" }, JSON.stringify(row, null, 2)))));
 }
 
