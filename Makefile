@@ -28,8 +28,9 @@ $(VERCEL)/node_modules/.made: $(VERCEL)/package-lock.json
 
 setup: $(VENV)/.made     ## make .venv and install negawatt into it
 
-demo: setup     ## replay the sample workload with and without the levers; writes report.html
-	@$(BIN)/negawatt demo --html report.html --out report.json
+demo: setup     ## replay the sample workload with and without the levers; writes report.html, and a ledger to look at
+	@mkdir -p $(OUT) && rm -f $(OUT)/demo.sqlite $(OUT)/demo.sqlite-wal $(OUT)/demo.sqlite-shm
+	@$(BIN)/negawatt demo --html report.html --out report.json --ledger $(OUT)/demo.sqlite
 
 demo-real: setup     ## the same on real answers: make demo-real DATA=../shared/data
 	@mkdir -p $(OUT)

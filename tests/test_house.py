@@ -96,6 +96,7 @@ TOP = {
     "feedback_routes", "succeeding",
     "budgeting", "budget_routes",
     "web_routes", "web_sources", "governing",
+    "dashboard",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

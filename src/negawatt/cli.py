@@ -13,6 +13,7 @@ from negawatt import __version__
 from negawatt.commands.budgets import budgets
 from negawatt.commands.cache import cache
 from negawatt.commands.check import check
+from negawatt.commands.dashboard import dashboard
 from negawatt.commands.evaluate import evaluate
 from negawatt.commands.export import export
 from negawatt.commands.keys import keys
@@ -33,6 +34,7 @@ _HELP = """A gateway for language models that meters, caches and coalesces, and 
   negawatt serve                        then change one line: base_url="http://127.0.0.1:4100/v1"
   negawatt keys create                  a key for a caller, or for an administrator
   negawatt report                       what was saved since
+  negawatt dashboard                    the same as a page, of a ledger that no gateway writes
   negawatt tasks summary                what one successful task costs
   negawatt export --format focus-csv    what it cost, for other programs
   negawatt demo                         a replay of the sample workload: what each lever saves
@@ -51,8 +53,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    init, serve, demo, replay, report, evaluate, check, route, prompts, cache, budgets, tasks, feedback, keys, slo,
-    alerts, ledger, export, tokens,
+    init, serve, dashboard, demo, replay, report, evaluate, check, route, prompts, cache, budgets, tasks, feedback,
+    keys, slo, alerts, ledger, export, tokens,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

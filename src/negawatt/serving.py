@@ -9,12 +9,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from negawatt import __version__
+from negawatt.access.keyring import Keyring
 from negawatt.books import open_accounts
 from negawatt.budgeting import check_store
 from negawatt.catalogue import open_providers
@@ -121,6 +122,16 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     return ConfigError(f"server.port: cannot listen on {host}:{port}: {error.strerror}", param="server")
 
 
+class Application(Protocol):
+    """An ASGI application: told to *stop* what has no end, then, when the server has stopped, to *close*."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def serve(config: Config, announce: Callable[[str, str | None], None]) -> None:
     """Serve until interrupted. *announce* is told the address once the port is open, and that of the metrics."""
     look_at_doors(config)
@@ -128,7 +139,16 @@ def serve(config: Config, announce: Callable[[str, str | None], None]) -> None:
     apart = config.telemetry.metrics_port
     metrics = None if apart is None else bind(config, apart)
     own = None if metrics is None else _address(metrics)
-    work = _serve(config, listener, metrics, lambda: announce(_address(listener), own))
+    _run(_serve(config, listener, metrics, lambda: announce(_address(listener), own)))
+
+
+def show(config: Config, announce: Callable[[str], None], application: Callable[[Gateway], Application]) -> None:
+    """Serve *application* until interrupted, over a gateway that watches nothing and is asked nothing."""
+    listener = bind(config, config.server.port)
+    _run(_show(config, listener, lambda: announce(_address(listener)), application))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:  # not on Windows
@@ -197,16 +217,28 @@ async def _serve(
         gateway.accounts.warm()
         refuse_open_doors(config, gateway.keyring)  # the file of keys may have changed since it was looked at
         await asyncio.to_thread(_note_start, gateway)
-        application = Server(gateway)
+        await _answer(Server(gateway), listener, ready)
+
+
+async def _show(
+    config: Config, listener: socket.socket, ready: Callable[[], None], application: Callable[[Gateway], Application]
+) -> None:
+    # Whoever can read the file may look: the keys of a gateway that may lie beside it open nothing here.
+    async with Gateway.open(config, keyring=Keyring((), {})) as gateway:
+        await _answer(application(gateway), listener, ready)
+
+
+async def _answer(application: Application, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Let *application* answer until the process is asked to stop."""
+    server = _uvicorn(application)
+    with contextlib.closing(application), _stopping_in_order(server, application.stop):
         _listen(listener)  # from here on nobody is turned away: who comes early waits
         # What is alive now stays alive: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        server = _uvicorn(application)
-        with contextlib.closing(application), _stopping_in_order(server, application.stop):
-            ready()
-            await server._serve([listener])
+        ready()
+        await server._serve([listener])
 
 
 def _uvicorn(application: Any) -> uvicorn.Server:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +58,15 @@ def span(text: str) -> int | None:
     """Return *text*, such as 24h, 30m, 7d or 2w, in seconds; None where it is no such span."""
     found = _SPAN.fullmatch(text)
     return None if found is None else int(found[1]) * _UNITS[found[2]]
+
+
+def own_name() -> str:
+    """Return what to type to run this program again: ``negawatt`` where a shell finds it, else as it was called."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return f"{sys.executable} -m negawatt"
+    found = shutil.which("negawatt")
+    return "negawatt" if found is not None and Path(found).resolve() == Path(called).resolve() else called
 
 
 def moment(text: str | None, default: float, name: str) -> float:

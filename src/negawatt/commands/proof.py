@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from negawatt.commands.options import (
     ledger_option,
     load,
     moment,
+    own_name,
     since_option,
     until_option,
 )
@@ -77,7 +79,7 @@ def replay(config_path: Path | None, html: Path | None, out: Path | None, as_jso
     _run(plan, html, out, as_json)
 
 
-def _run(plan: Plan, html: Path | None, out: Path | None, as_json: bool) -> None:
+def _run(plan: Plan, html: Path | None, out: Path | None, as_json: bool, ledger: Path | None = None) -> None:
     from negawatt.proof.replay import arm_configs
     from negawatt.proof.replay import replay as run
     from negawatt.proof.summary import series_of, summarise
@@ -86,22 +88,35 @@ def _run(plan: Plan, html: Path | None, out: Path | None, as_json: bool) -> None
         begin(len(plan.trace.entries) * len(arm_configs(plan.config, plan.arms)))
         result = run(plan, step)
     _deliver(summarise(result), series_of(result), html, out, as_json)
+    if ledger is not None:
+        from negawatt.proof.kept_rows import keep_rows
+
+        n = keep_rows(result, ledger)
+        again = f"{own_name()} dashboard --ledger {shlex.quote(str(ledger))}"
+        click.echo(f"wrote {ledger}, {n} rows. To look at them as pages:\n  {again}", err=True)
 
 
 @click.command()
 @html_option
 @out_option
+@click.option(
+    "--ledger", "-l", "ledger_path", type=click.Path(path_type=Path), metavar="FILE",
+    help="Keep the rows of the run with all levers as a ledger, for negawatt dashboard.",
+)  # fmt: skip
 @json_option
-def demo(html: Path | None, out: Path | None, as_json: bool) -> None:
+def demo(html: Path | None, out: Path | None, ledger_path: Path | None, as_json: bool) -> None:
     """Replay the sample workload that comes with the package: no key, no service, no network.
 
     400 calls of an invented support desk, with answers written by a script: it shows what a replay tells, and proves
     nothing about your traffic.
     """
     from negawatt.config import load_config
+    from negawatt.proof.kept_rows import refuse_existing
     from negawatt.proof.replay import Plan
     from negawatt.proof.trace import SAMPLES, read_trace
 
+    if ledger_path is not None:
+        refuse_existing(ledger_path)
     plan = Plan(
         trace=read_trace(SAMPLES / "support.trace.jsonl"),
         provider=f"recorded:{SAMPLES / 'support.recording.jsonl'}",
@@ -109,7 +124,7 @@ def demo(html: Path | None, out: Path | None, as_json: bool) -> None:
         title="Sample workload: a morning at a support desk",
         command="negawatt demo",
     )
-    _run(plan, html, out, as_json)
+    _run(plan, html, out, as_json, ledger_path)
 
 
 @click.command()
