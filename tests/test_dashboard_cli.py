@@ -23,6 +23,7 @@ from negawatt.ledger.outcome import FIELDS
 from negawatt.ledger.sqlite import read_rows
 from negawatt.proof.kept_rows import keep_rows
 from negawatt.proof.replay import Plan, replay
+from negawatt.proof.summary import ReplayRun
 from negawatt.proof.trace import Trace, TraceEntry
 
 SECRET = """
@@ -183,14 +184,18 @@ def test_what_is_no_ledger_is_left_as_it_is(tmp_path: Path):
         assert (tmp_path / name).read_bytes() == before
 
 
-def test_kept_rows_are_the_replays(tmp_path: Path):
-    """Every field of every row of the arm with all levers; the provider alone is named for what it is."""
+def replayed() -> ReplayRun:
     request = {"model": "gpt-4o", "temperature": 0, "messages": [{"role": "user", "content": "How long is a mile?"}],
                "metadata": {"input_tokens": "100", "output_tokens": "50"}}  # fmt: skip
     entries = [TraceEntry(arrival_s=10.0 * i, request={**request, "seed": i % 2}) for i in range(6)]
     trace = Trace(entries=entries, source="here.jsonl", format="negawatt")
-    run = replay(Plan(trace=trace, provider="modelled:?a=1&b=0.01", arms=("none", "all")))
-    assert keep_rows(run, tmp_path / "kept.sqlite") == 6
+    return replay(Plan(trace=trace, provider="modelled:?a=1&b=0.01", arms=("none", "all")))
+
+
+def test_kept_rows_are_the_replays(tmp_path: Path):
+    """Every field of every row of the arm with all levers; the provider alone is named for what it is."""
+    run = replayed()
+    assert keep_rows(run, tmp_path / "kept.sqlite", 2e9) == 6
     kept = {row.id: row for row in read_rows(tmp_path / "kept.sqlite")}
     rows = next(arm.outcomes for arm in run.arms if arm.name == "all")
     assert sorted(kept) == sorted(row.id for row in rows)
@@ -200,6 +205,17 @@ def test_kept_rows_are_the_replays(tmp_path: Path):
             assert getattr(kept[row.id], name) == expected, name
     assert {row.cache for row in rows} == {"exact", "miss"}
     assert {row.provider for row in kept.values()} == {None, "modelled"}
+
+
+def test_kept_rows_are_never_of_the_future(tmp_path: Path):
+    """Shortly after midnight a replay ends later than now: its rows are of the day before, at the same time of day."""
+    run = replayed()
+    rows = next(arm.outcomes for arm in run.arms if arm.name == "all")
+    now = rows[0].received_at + 1.0
+    keep_rows(run, tmp_path / "kept.sqlite", now)
+    kept = {row.id: row for row in read_rows(tmp_path / "kept.sqlite")}
+    assert {row.id: kept[row.id].received_at for row in rows} == {row.id: row.received_at - 86_400 for row in rows}
+    assert max(row.received_at for row in kept.values()) < now
 
 
 @pytest.mark.skipif(web.CHROMIUM is None, reason="no Chromium to look at pages with")
@@ -217,6 +233,9 @@ def test_a_newcomer_sees_what_was_saved_and_by_what(demo: Path):
         assert viewer.page.locator(".waterfall desc").text_content().count("exact cache −$0.0") == 1
         viewer.page.wait_for_selector("#live >> text=A ledger, not live")
         viewer.screen("newcomer-1280")
+        viewer.open("budgets")
+        viewer.page.wait_for_selector("text=Not known here: they are with the gateway")
+        assert "is configured" not in viewer.page.inner_text("main")
         viewer.close()
         assert viewer.faults == []
         assert viewer.strangers == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -320,3 +322,34 @@ def test_one_call_is_enough_for_every_page(start: Start, upstream: Upstream, loo
     for name, value in (("protocol", "messages"), ("status", "500"), ("stream", "1"), ("error_type", "x")):
         viewer.open(f"requests?{name}={value}")
         assert "No call is like that." in viewer.page.inner_text("main"), name
+
+
+def test_another_process_shows_the_ledger_that_a_gateway_writes(start: Start, upstream: Upstream) -> None:
+    """Both give the same figures, before and after more calls: rows are rolled up once, whoever does it."""
+    gateway = start(configuration(upstream))
+    command = [sys.executable, "-m", "negawatt", "dashboard", "--ledger", str(gateway.ledger), "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=gateway.ledger.parent, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = json.loads(process.stdout.readline())["address"]
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+            def figures() -> list[Json]:
+                with opener.open(f"{address}/admin/api/overview", timeout=10) as answer:
+                    found = [gateway.get("/admin/api/overview").json, json.loads(answer.read())]
+                return [{name: one[name] for name in ("waterfall", "rollup")}
+                        | {name: one["tiles"][name] for name in ("calls", "saved", "hits", "latency", "errors")}
+                        for one in found]  # fmt: skip
+
+            calls = 0
+            for more in (0, 40, 80):
+                for i in range(more):
+                    gateway.post(chat(f"one more {more} {i % 25}", model="gpt-4o-mini", temperature=0))
+                calls += more
+                until(lambda: [one["calls"] for one in figures()] == [calls, calls], 20.0)  # noqa: B023
+                ours, theirs = figures()
+                assert ours == theirs
+            assert gateway.get("/readyz").status == 200
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def _run(plan: Plan, html: Path | None, out: Path | None, as_json: bool, ledger:
     if ledger is not None:
         from negawatt.proof.kept_rows import keep_rows
 
-        n = keep_rows(result, ledger)
+        n = keep_rows(result, ledger, time.time())
         again = f"{own_name()} dashboard --ledger {shlex.quote(str(ledger))}"
         click.echo(f"wrote {ledger}, {n} rows. To look at them as pages:\n  {again}", err=True)
 

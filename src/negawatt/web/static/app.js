@@ -66,7 +66,7 @@ class App {
     const period = query.get("period") in periods.PERIODS ? query.get("period") : periods.DEFAULT;
     return { query, id, zone, times: this.settings.times, period, asked: periods.asked(period, zone), live: this.live,
       get: (name, parameters) => get(name, parameters, this._asking?.signal), go: (hash) => { location.hash = hash; },
-      choose: (name) => this._choose(name), reload: () => this.load(), inFlight: this.inFlight };
+      choose: (name) => this._choose(name), reload: () => this.load(), inFlight: this.inFlight, alone: this.alone };
   }
 
   async start() {
@@ -173,8 +173,11 @@ class App {
 
   /** Learn from the tiles whether a gateway is behind the page, or its ledger alone. */
   _stands({ uptime }) {
-    this.alone = uptime.started_s === null;
+    const alone = uptime.started_s === null;
+    if (alone === this.alone) return;
+    this.alone = alone;
     this._tellLive();
+    this._draw(); // what it says of what is not configured depends on it
   }
 
   _failed(error) {

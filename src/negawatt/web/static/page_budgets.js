@@ -5,6 +5,7 @@ import * as f from "./format.js";
 import { head, level, meter } from "./parts.js";
 
 const FORMS = { usd: f.usd, tokens: f.count, joules: f.joules, wh: f.wh };
+const ELSEWHERE = "Not known here: they are with the gateway, and these are the pages of its ledger alone.";
 const MOST_CARDS = 12;
 const POLICIES = { refuse: "refuses", downgrade: "takes a cheaper policy", queue: "queues" };
 
@@ -22,6 +23,7 @@ export const view = {
 };
 
 function alerts(context, { alerts: rows, alarms }) {
+  if (!alarms && context.alone) return section("Alerts", ELSEWHERE);
   if (!alarms && !rows.length) return section("Alerts", null, nothing("No alert is configured.", h("p", null, "An alert tells the owner of a class when latency, errors, cost or a cache's mistakes leave their bounds: by webhook, Slack, Alertmanager, e-mail or log.")));
   if (!rows.length) return section("Alerts", null, h("div", { class: "card" }, badge("good", "nothing is firing")));
   return section("Alerts", null, h("div", { class: "card" }, table("Alerts", [
@@ -35,6 +37,7 @@ function alerts(context, { alerts: rows, alarms }) {
 }
 
 function budgetsOf(context, { budgets: rows, configured }) {
+  if (!configured && context.alone) return section("Budgets", ELSEWHERE);
   if (!configured || !rows.length) return section("Budgets", null, nothing("No budget is configured.", h("p", null, "A budget holds tokens, money or energy of a key, user, tenant, class, model, or of all: reserved before a call, settled after it, never exceeded.")));
   const fullest = rows.length > MOST_CARDS ? [...rows].sort((a, b) => spentOf(b) - spentOf(a)).slice(0, MOST_CARDS) : rows;
   const all = fullest === rows ? null : h("div", { class: "card" }, details(`All ${f.count(rows.length)} budgets`, table("Budgets", [

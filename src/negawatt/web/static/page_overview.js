@@ -147,7 +147,7 @@ function tile(id, label, main, ...rest) {
 function smallTiles(context, { spend, success, latency, ttft, errors, uptime, hits }) {
   return h("ul", { class: "tiles", "aria-label": "Spend and service" },
     tile("today", "Spend today", figure(spend.today_usd, f.usd, "no call of today has a price"), `this month ${f.usd(spend.month_usd)}`),
-    forecast(context, spend), perSuccess(success),
+    forecast(context, spend), perSuccess(context, success),
     tile("hits", "Cache hit rate", figure(hits.rate?.mean, f.percent, "no call could have been a hit"), within(hits.rate, bare), `${f.count(hits.calls)} ${hits.calls === 1 ? "call" : "calls"} answered without a model`),
     tile("latency", "Latency p50 / p95", times(latency), ["first token ", times(ttft)]),
     tile("errors", "Error rate", figure(errors.rate?.mean, f.percent, "no call yet"), within(errors.rate, bare), h("p", { class: "detail" }, h("a", { href: "#/requests?error=1" }, `${f.count(errors.calls)} ${errors.calls === 1 ? "call" : "calls"}`), " failed by us or a provider")),
@@ -169,12 +169,13 @@ function forecast(context, { forecast: ahead, forecast_note: why, budget }) {
     const over = mean !== null && mean > budget.limit_usd;
     lines.push(meter(budget.spent_usd / budget.limit_usd, over ? "attention" : "good", mean === null ? null : mean / budget.limit_usd),
       h("p", { class: "detail" }, `${f.usd(budget.spent_usd)} of ${f.usd(budget.limit_usd)} `, over ? badge("attention", "over budget") : mean === null ? null : badge("good", "within budget")));
-  } else lines.push("no budget covers everything");
+  } else lines.push(context.alone ? "budgets are with the gateway" : "no budget covers everything");
   return tile("forecast", "Forecast, this month", figure(mean, f.usd, why ?? "too little is known"), ...lines);
 }
 
-function perSuccess(success) {
+function perSuccess(context, success) {
   const label = "Cost per successful task";
+  if (!success && context.alone) return tile("success", label, missing("no verdict is known here"), "no verdict is known here");
   if (!success) return tile("success", label, missing("nobody has judged a task yet"), ["not judged yet: ", h("code", null, "POST /v1/feedback")]);
   const each = success.cost_per_success_usd;
   return tile("success", label, each?.mean === null || !each ? missing("undefined: no task succeeded") : f.usd(each.mean), within(each, f.usd),
