@@ -511,3 +511,33 @@ def test_on_a_phone_the_chosen_page_stands_in_the_bar(look):
     box = viewer.page.locator("nav a[aria-current]").bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
+
+
+def test_what_one_success_takes_stands_beside_how_often_there_is_one(look):
+    """Cost with its interval, rate, energy, time, and how many tasks nobody has judged; a dash where none succeeded."""
+    answers = figures.usual()
+    viewer = look(answers)
+    viewer.open()
+    text = viewer.page.inner_text("[data-tile=success]")
+    for part in ("$0.00810", "[$0.00745, $0.00875]", "87 % [85, 89] of 700 judged succeeded",
+                 "200 more tasks not judged", "400 mWh and 4.20 s for a success"):  # fmt: skip
+        assert part in text, part
+    none = copy.deepcopy(answers["overview"])
+    none["tiles"]["success"] |= {"cost_per_success_usd": dict(figures.NOTHING), "rate": figures.around(0.0)}
+    viewer = look(with_answers(overview=none))
+    viewer.open()
+    assert viewer.page.get_attribute("[data-tile=success] .mid .missing", "title") == "undefined: no task succeeded"
+
+
+def test_alerts_are_looked_at_again_though_no_call_comes(look):
+    """An alert that begins while one looks shows in the bar within half a minute, and in the page about alerts."""
+    answers = with_answers(alerts={**figures.alerts(), "alerts": []})
+    viewer = look(answers)
+    viewer.page.clock.install()
+    viewer.open("budgets")
+    viewer.page.wait_for_selector("text=nothing is firing")
+    assert viewer.page.locator("nav .n").count() == 0
+    answers["alerts"] = figures.alerts()
+    viewer.page.clock.run_for(31_000)
+    viewer.page.wait_for_selector("nav .n >> text=1")
+    viewer.page.wait_for_selector("main >> text=burns its budget of failures")

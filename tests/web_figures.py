@@ -131,6 +131,7 @@ def overview(*, money: float = 1.0, calls: int = 12_000, names: list[str] | None
                 "rate": around(0.871, 0.02),
                 "cost_per_success_usd": around(0.0081 * money),
                 "energy_per_success_wh": around(0.4),
+                "latency_to_success_s": around(4.2),
                 "tasks": 900,
                 "judged": 700,
                 "succeeded": 610,

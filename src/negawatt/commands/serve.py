@@ -72,6 +72,6 @@ def serve(config_path: Path | None, host: str | None, port: int | None, check: b
             click.echo(f'{{"address":"{address}","base_url":"{address}/v1"{more}}}')
         else:
             more = "" if metrics is None else f"; metrics: {metrics}/metrics"
-            click.echo(f"negawatt is listening on {address} (OpenAI API: {address}/v1; dashboard: {address}/){more}")
+            click.echo(f"negawatt is listening on {address} (OpenAI API: {address}/v1, dashboard: {address}/){more}")
 
     run(config, announce)

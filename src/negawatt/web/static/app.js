@@ -21,7 +21,7 @@ const VIEWS = {
   budgets: { title: "Budgets and alerts", short: "Budgets, alerts", module: () => import("./page_budgets.js") },
 };
 const AGAIN_MS = 4000; // between two loads for news
-const POLL_MS = 30_000; // while there is no stream
+const POLL_MS = 30_000; // between two looks at what no stream tells of
 const UNFINISHED_MS = 2000; // while roll-ups are being made
 const SAY_MS = 20_000; // between two announcements
 
@@ -50,7 +50,7 @@ class App {
       find("main").focus();
     });
     setInterval(() => this._tellLive(), 1000);
-    setInterval(() => { if (this.live.state === "lost" && this.session?.signed_in) this.load(); }, POLL_MS);
+    setInterval(() => this._poll(), POLL_MS);
   }
 
   get route() {
@@ -144,6 +144,13 @@ class App {
     history.replaceState(null, "", `#/${view}?${query}`);
     this._nav();
     this.load();
+  }
+
+  /** Ask for what changes without a call: alerts, and all figures while there is no stream. */
+  _poll() {
+    if (!this.session?.signed_in || document.hidden) return;
+    if (this.live.state === "lost" || this.route.view === "budgets") this.load();
+    this._around();
   }
 
   // -- how it stands ------------------------------------------------------------------------------------------------

@@ -181,7 +181,13 @@ function perSuccess(context, success) {
   return tile("success", label, each?.mean === null || !each ? missing("undefined: no task succeeded") : f.usd(each.mean), within(each, f.usd),
     [h("b", null, f.percent(success.rate?.mean)), ` ${within(success.rate, bare)} of ${f.count(success.judged)} judged succeeded`],
     success.tasks > success.judged ? `${f.count(success.tasks - success.judged)} more tasks not judged` : null,
-    f.known(success.energy_per_success_wh?.mean) ? `${f.wh(success.energy_per_success_wh.mean)} for a success` : null);
+    successTakes(success));
+}
+
+/** Return what a success takes beside money. */
+function successTakes({ energy_per_success_wh: wh, latency_to_success_s: wait }) {
+  const parts = [f.known(wh?.mean) ? f.wh(wh.mean) : null, f.known(wait?.mean) ? f.seconds(wait.mean) : null].filter(Boolean);
+  return parts.length ? `${parts.join(" and ")} for a success` : null;
 }
 
 // -- the waterfall --------------------------------------------------------------------------------------------------
