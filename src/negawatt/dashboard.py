@@ -13,6 +13,7 @@ import msgspec
 from negawatt.config import Config, Provider
 from negawatt.errors import MethodNotAllowed, NegawattError, NotFound, RequestTooLarge
 from negawatt.gateway import Gateway
+from negawatt.governing import shown
 from negawatt.http_head import Head, Receive, Send, send_error
 from negawatt.ledger.sqlite import read_rows
 from negawatt.web_routes import WebRoutes
@@ -45,7 +46,8 @@ class Dashboard:
     """
 
     def __init__(self, gateway: Gateway, about: Config | None = None) -> None:
-        self._routes = WebRoutes(gateway, _read, behind=Behind(config=about, started_s=None))
+        behind = Behind(config=about, started_s=None)
+        self._routes = WebRoutes(gateway, _read, shown(gateway), behind=behind)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
