@@ -562,7 +562,8 @@ def test_an_interrupted_export_leaves_nothing_half_done(tmp_path):
     ledger_of(tmp_path / "negawatt.sqlite", rows)
     (tmp_path / "out.csv").write_text("the old one")
     code = (
-        "import negawatt.exports.exporting as e, time, sys\n"
+        "import negawatt.exports.exporting as e, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "real = e.focus_rows\n"
         "def slow(period, account):\n"
         "    print('begun', flush=True); time.sleep(30); return real(period, account)\n"

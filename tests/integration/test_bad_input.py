@@ -176,7 +176,9 @@ def test_more_calls_than_may_be_in_flight_are_refused_at_once(small: Gateway, up
 # -- paths, methods, heads ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v2/chat/completions", "/v1/chat/completions/", "/%00"])
+@pytest.mark.parametrize(
+    "path", ["/static/none.js", "/v1", "/v1/chat", "/v2/chat/completions", "/v1/chat/completions/", "/%00"]
+)
 def test_an_unknown_path_is_not_found(gateway: Gateway, path: str) -> None:
     """404 in OpenAI's form, with what there is."""
     answer = gateway.request("POST", path, b"{}")
