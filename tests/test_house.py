@@ -97,6 +97,7 @@ TOP = {
     "budgeting", "budget_routes",
     "web_routes", "web_sources", "governing",
     "dashboard",
+    "web_routes", "web_sources", "governing", "origins",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

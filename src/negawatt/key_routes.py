@@ -1,9 +1,8 @@
 """Keys and the audit log over HTTP, for administrators: ``/admin/keys`` and ``/admin/audit``.
 
-No page but the gateway's own can ask for any of it: not one of another site, nor of another port of this machine, nor
-one whose own name leads here. What changes something has to say that it is JSON, which a browser sends elsewhere only
-after it was allowed to, and the key is in a header that no browser adds by itself. ``docs/keys.md`` has it from the
-administrator's side.
+No page but the gateway's own can ask for any of it (`negawatt.origins`). What changes something has to say that it is
+JSON, which a browser sends elsewhere only after it was allowed to, and the key is in a header that no browser adds by
+itself. ``docs/keys.md`` has it from the administrator's side.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import orjson
@@ -21,13 +20,12 @@ from negawatt.access.audit import Line
 from negawatt.access.file import GRACE_S, KeyFile
 from negawatt.access.key import Key, Terms
 from negawatt.doors import check_names, name_of, shown
-from negawatt.errors import ConfigError, InvalidRequest, NotFound, PermissionDenied
+from negawatt.errors import ConfigError, InvalidRequest, NotFound
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
 from negawatt.http_head import JSON, Head, Receive, Send, send_body
 from negawatt.levers.admit import administrator
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _KEYS, _AUDIT = "/admin/keys", "/admin/audit"
 _KEY_PATH = re.compile(r"/admin/keys/([^/]{1,400})")
 _ROTATE_PATH = re.compile(r"/admin/keys/([^/]{1,400})/rotate")
@@ -62,7 +60,6 @@ class KeyRoutes:
     async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `NegawattError`."""
         method, path = scope["method"], scope["path"]
-        self._refuse_pages(head, dict(scope["headers"]).get(b"host", b"").decode("latin-1"))
         by = name_of(administrator(self._gateway.keyring, head.hints.key))
         file = self._gateway.access.keys
         if file is None:
@@ -82,18 +79,6 @@ class KeyRoutes:
             body = await self._body(dict(scope["headers"]), head, receive)
             if body is not None:
                 await self._post(file, path, by, body, send)
-
-    def _refuse_pages(self, head: Head, host: str) -> None:
-        """Raise `PermissionDenied` for a page of elsewhere, whatever ``server.allow_origins`` says of calls.
-
-        Where no key is asked for, the name by which we are asked counts too: a page of elsewhere can have its own name
-        lead to this machine, and is then of our origin.
-        """
-        if head.origin is not None and _split(head.origin).netloc != host:
-            raise PermissionDenied("pages of other sites may not see or change keys", param="origin")
-        name = _split(f"//{host}").hostname
-        if self._gateway.keyring.open and name not in (*_LOOPBACK, self._gateway.config.server.host):
-            raise PermissionDenied(f"host: this gateway is not {host[:100]!r}", param="host")
 
     async def _post(self, file: KeyFile, path: str, by: str, body: bytes, send: Send) -> None:
         now = self._gateway.clock.time()
@@ -141,14 +126,6 @@ def _named(file: KeyFile, found: re.Match[str]) -> str:
     if not file.begun:
         raise NotFound(f"id: there is no key {name[:100]!r}", param="id")
     return name
-
-
-def _split(address: str) -> SplitResult:
-    """Return *address* taken apart; one that cannot be is nobody's."""
-    try:
-        return urlsplit(address)
-    except ValueError:
-        return urlsplit("")
 
 
 def _audit(file: KeyFile, query: dict[str, str]) -> dict[str, Any]:

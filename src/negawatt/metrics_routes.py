@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from negawatt.errors import MethodNotAllowed, NegawattError, NotFound, PermissionDenied
+from negawatt.errors import MethodNotAllowed, NegawattError, NotFound
 from negawatt.gateway import Gateway
 from negawatt.http_head import Head, Headers, Receive, Send, send_body, send_error
 from negawatt.levers.admit import administrator
+from negawatt.origins import refuse_foreign_pages
 from negawatt.telemetry.exposition import OPENMETRICS, PROMETHEUS, wants_openmetrics
 
 PATH = "/metrics"
@@ -47,6 +48,7 @@ class MetricsServer:
     """The ASGI application on a port of its own that answers to nothing but the metrics."""
 
     def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         self._routes = MetricsRoutes(gateway)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -58,8 +60,8 @@ class MetricsServer:
                 raise NotFound(f"there is nothing here but {PATH}")
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{PATH} answers to GET, not to {scope['method']}", allow="GET")
-            if head.origin is not None or head.cross_site:
-                raise PermissionDenied("pages of browsers may not read the metrics", param="origin")
+            settings, keyless = self._gateway.config.server, self._gateway.keyring.open
+            refuse_foreign_pages(head, scope["headers"], settings, keyless=keyless)
             await self._routes(scope, head, receive, send)
         except NegawattError as error:
             await send_error(send, error, None, head)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from negawatt import governing
 from negawatt.budget_routes import BudgetRoutes
@@ -26,7 +26,6 @@ from negawatt.errors import (
     NegawattError,
     NotFound,
     NotKept,
-    PermissionDenied,
     RequestTimeout,
     UpstreamBroken,
     UpstreamError,
@@ -48,6 +47,7 @@ from negawatt.http_head import (
 from negawatt.key_routes import KeyRoutes
 from negawatt.layer_routes import LayerRoutes
 from negawatt.metrics_routes import MetricsRoutes
+from negawatt.origins import refuse_foreign_pages, refuse_strangers
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
 from negawatt.watch_routes import WatchRoutes
@@ -57,8 +57,8 @@ from negawatt.wire.wires import WIRES
 log = logging.getLogger(__name__)
 
 _MODEL_PATH = re.compile(r"(?:/v1)?/models/(.+)")
+_OURS = ("/admin", "/metrics")  # under which nothing is for pages of others
 _SHAPED_PATH = re.compile(r"(?:/v1)?/shaped/([^/]{1,200})")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LAST_WORD_S = 0.2  # for the error event of a caller who may not be reading
 _LATE = "the call's deadline passed in the middle of its answer"
 
@@ -93,8 +93,8 @@ class Server:
         handler = self._routes.get((scope["method"], scope["path"]))
         head = Head.of(scope["headers"])
         try:
-            if head.origin is not None or head.cross_site:
-                self._refuse_strangers(head)
+            if head.origin is not None or head.cross_site or scope["path"].startswith(_OURS):
+                self._refuse_pages(scope, head)
             if handler is not None:
                 await handler(head, receive, send)
             elif scope["method"] == "GET" and (found := _MODEL_PATH.fullmatch(scope["path"])):
@@ -314,21 +314,12 @@ class Server:
             size += len(parts[-1])
         return b"".join(parts)
 
-    def _refuse_strangers(self, head: Head) -> None:
-        """Raise `PermissionDenied` for a browser's page that may not call.
-
-        Any page that a person opens could otherwise spend their money through a gateway on their own machine.
-        """
-        if head.origin is not None:
-            try:
-                host = urlsplit(head.origin).hostname or ""
-            except ValueError:
-                host = ""
-            if head.origin in self._settings.allow_origins or host in _LOOPBACK or host == self._settings.host:
-                head.allowed = True
-                return
-        message = f"pages of {head.origin or 'other sites'} may not call this gateway (server.allow_origins)"
-        raise PermissionDenied(message, param="origin")
+    def _refuse_pages(self, scope: Any, head: Head) -> None:
+        """Raise `PermissionDenied` for a browser's page that may not ask for this."""
+        if scope["path"].startswith(_OURS):
+            refuse_foreign_pages(head, scope["headers"], self._settings, keyless=self._gateway.keyring.open)
+        elif not (scope["method"] == "GET" and self._web.public(scope["path"])):  # links lead there from anywhere
+            refuse_strangers(head, self._settings)
 
 
 def _anthropic_model(name: str) -> dict[str, Any]:

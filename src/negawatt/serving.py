@@ -26,6 +26,7 @@ from negawatt.gateway import Gateway
 from negawatt.governing import watched
 from negawatt.levers.admit import Callers
 from negawatt.metrics_routes import MetricsServer
+from negawatt.origins import LOOPBACK
 from negawatt.recalling import check_recall, open_embedding, recalls
 from negawatt.registry import LEDGERS, STORES, check_url
 from negawatt.server import Server
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LINGER_S = 1.0  # for a closing connection to take what was sent
 _BACKLOG = 4096
 _DRAIN_S = 10  # for answers under way when we are asked to stop
@@ -44,7 +44,7 @@ _DRAIN_S = 10  # for answers under way when we are asked to stop
 
 def refuse_open_doors(config: Config, callers: Callers) -> None:
     """Raise `ConfigError` when the server would listen to the world and ask nobody for a key."""
-    if config.server.host not in _LOOPBACK and callers.open:
+    if config.server.host not in LOOPBACK and callers.open:
         raise ConfigError(
             f"server.host: {config.server.host} can be reached from elsewhere, and there are no keys: "
             "anybody could spend your money. Make one (`negawatt keys create`), add a [[keys]] entry, or listen on "
@@ -58,7 +58,7 @@ def look_at_doors(config: Config) -> None:
     keyring = open_keyring(config, os.environ)
     try:
         refuse_open_doors(config, keyring)
-        if config.server.host not in _LOOPBACK and not keyring.administered:
+        if config.server.host not in LOOPBACK and not keyring.administered:
             log.warning("no key is an administrator's: nobody can see / and /admin from elsewhere, nor change keys "
                         "there (`negawatt keys create --admin`)")  # fmt: skip
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import orjson
@@ -22,7 +22,6 @@ from negawatt.errors import (
     InvalidRequest,
     NegawattError,
     NotFound,
-    PermissionDenied,
     RateLimited,
     body_of,
 )
@@ -54,7 +53,6 @@ from negawatt.web_sources import (
 
 _API = "/admin/api/"
 _PERIOD = ("zone", "since", "until", "bucket")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PRIVATE: Headers = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _REQUEST = re.compile(r"/admin/api/requests/([^/]{1,300})")
 _MOST_BODY = 8_192
@@ -102,11 +100,15 @@ class WebRoutes:
     def methods(self, path: str) -> tuple[str, ...]:
         """Return what *path* answers to; nothing when it is no path of the dashboard."""
         if path == "/" or path.startswith("/static/"):
-            return ("GET",) if self._file(path) is not None else ()
+            return ("GET",) if self.public(path) else ()
         if path == f"{_API}session":
             return ("DELETE", "GET", "POST")
         known = path in (f"{_API}live", *(_API + name for name in self._answers)) or _REQUEST.fullmatch(path)
         return ("GET",) if known else ()
+
+    def public(self, path: str) -> bool:
+        """True for what is the same for everybody: the pages, which hold no data."""
+        return self._file(path) is not None
 
     async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
         """Answer one request. Raises `NegawattError`."""
@@ -116,7 +118,6 @@ class WebRoutes:
             await _send_file(send, file, scope["query_string"], headers)
             return
         try:
-            self._own_page(headers)
             if path == f"{_API}session":
                 await self._session(scope["method"], head, headers, receive, send)
                 return
@@ -142,19 +143,6 @@ class WebRoutes:
             self._pool.close()
 
     # -- who asks ----------------------------------------------------------------------------------------------
-
-    def _own_page(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raise `PermissionDenied` for a page that is not ours.
-
-        The name by which we are asked counts where no key is: a page of elsewhere can have its own name lead to this
-        machine. A page on another port of this machine is another's page, too, whatever browsers say.
-        """
-        host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin")
-        name = _hostname(f"//{host}")
-        if self._gateway.keyring.open and name not in (*_LOOPBACK, self._gateway.config.server.host):
-            raise PermissionDenied(f"host: this gateway is not {name[:100]!r}", param="host")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
-            raise PermissionDenied("pages of other sites may not look at what is kept here", param="origin")
 
     def _administrator(self, head: Head, headers: Mapping[bytes, bytes]) -> Caller:
         """Return the administrator who asks. Raises `AuthenticationError` or `PermissionDenied`."""
@@ -326,13 +314,6 @@ async def _send_file(send: Send, file: File, query: bytes, headers: Mapping[byte
 
 async def _say(send: Send, value: Any, *more: tuple[bytes, bytes]) -> None:
     await send_body(send, 200, [JSON, *_PRIVATE, *more], _encode(value))
-
-
-def _hostname(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _key_of(body: bytes, headers: Mapping[bytes, bytes]) -> str:
