@@ -24,9 +24,11 @@ from negawatt.access.file import Held, KeyFile
 from negawatt.access.key import Terms
 from negawatt.access.keyring import Keyring
 from negawatt.access.secrets import PATTERN, digest_of, masked, mistyped, new_secret
+from negawatt.caller import Caller
 from negawatt.cli import cli
-from negawatt.config import parse_config
-from negawatt.doors import Audit, key_file, open_keyring
+from negawatt.clock import SystemClock
+from negawatt.config import Config, parse_config
+from negawatt.doors import Audit, key_file, open_access, open_keyring
 from negawatt.errors import (
     AuthenticationError,
     ConfigError,
@@ -216,16 +218,33 @@ def test_a_row_that_cannot_be_read_lets_nobody_in(file, change):
 
 
 def test_who_came_in_earlier_is_known_while_their_key_stands(file):
-    """Until it is revoked or its last secret ends; a session can ask."""
-    key, _ = file.create(Terms(admin=True), "test", NOW)
+    """Until it is revoked or the secret that they came in by ends; a session can ask."""
+    key, first = file.create(Terms(admin=True), "test", NOW)
     keyring = ring(file)
-    assert keyring.stands(key.id) and not keyring.stands("other")
-    file.rotate(key.id, "test", NOW, 0.0)
+    caller = keyring.holder(first)
+    assert keyring.stands(caller, digest_of(first)) and not keyring.stands(caller, digest_of("other"))
+    assert not keyring.stands(Caller(key_id=key.id), digest_of(first)), "what the key may do has changed"
+    _, second = file.rotate(key.id, "test", NOW, 0.0)
     keyring.look()
-    assert keyring.stands(key.id)
+    assert [keyring.stands(caller, digest_of(secret)) for secret in (first, second)] == [False, True]
     file.revoke(key.id, "test", NOW)
     keyring.look()
-    assert not keyring.stands(key.id)
+    assert not keyring.stands(caller, digest_of(second))
+
+
+async def test_callers_that_were_given_stand():
+    """Whoever opens a gateway with callers of their own says who may come in; nobody else ends that."""
+
+    class Given:
+        open, divided = False, False
+
+        def holder(self, secret):
+            return Caller(admin=True)
+
+        caller = holder
+
+    async with open_access(Config(), {}, SystemClock(), Given()) as access:
+        assert access.stands(access.keyring.holder("whatever"), digest_of("whatever"))
 
 
 @pytest.mark.parametrize("damage", ["garbage", "other database", "later version", "folder"])

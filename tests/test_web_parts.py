@@ -197,28 +197,30 @@ class Hand:
 
 
 def test_a_session_ends_by_itself():
-    """After an hour without use, after twelve at most, by signing out, and with the key that began it."""
+    """After an hour without use, of which watching is none, after twelve at most, and by signing out."""
     clock = Hand()
     sessions = Sessions(clock)
     caller = Caller(key_id="ops", admin=True)
-    name, _ = sessions.begin(caller)
+    name, _ = sessions.begin(caller, b"digest")
     for _ in range(11):
         clock.now += 3_500
         assert sessions.find(name).caller is caller
     clock.now += 3_600
     assert sessions.find(name) is None
-    busy, _ = sessions.begin(caller)
+    busy, _ = sessions.begin(caller, b"digest")
     for _ in range(24):
         clock.now += 1_800
         found = sessions.find(busy)
     assert found is None, "twelve hours are enough"
-    left, _ = sessions.begin(caller)
+    watching, _ = sessions.begin(caller, b"digest")
+    for _ in range(2):
+        clock.now += 1_799
+        assert sessions.find(watching, using=False) is not None
+    clock.now += 2
+    assert sessions.find(watching, using=False) is None
+    left, _ = sessions.begin(caller, b"digest")
     sessions.end(left)
     assert sessions.find(left) is None
-    other, _ = sessions.begin(Caller(key_id="else", admin=True))
-    mine, _ = sessions.begin(caller)
-    sessions.forget("ops")
-    assert sessions.find(mine) is None and sessions.find(other) is not None
 
 
 def test_sessions_are_bounded_and_not_to_be_guessed():
@@ -228,7 +230,7 @@ def test_sessions_are_bounded_and_not_to_be_guessed():
     names = []
     for _ in range(1002):
         clock.now += 1
-        names.append(sessions.begin(Caller(admin=True))[0])
+        names.append(sessions.begin(Caller(admin=True), b"digest")[0])
     assert len(set(names)) == 1002 and min(map(len, names)) >= 40
     assert [sessions.find(name) is None for name in names[:3]] == [True, True, False]
     assert names[-1] not in repr(vars(sessions))

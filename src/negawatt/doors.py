@@ -53,11 +53,12 @@ class Access(NamedTuple):
     keys: KeyFile | None
     audit: Audit
 
-    def stands(self, caller: Caller) -> bool:
-        """True while *caller*, who came in earlier, could come in again: their key has not ended since."""
-        if caller.key_id is None or not isinstance(self.keyring, Keyring):
-            return self.keyring.open
-        return self.keyring.stands(caller.key_id)
+    def stands(self, caller: Caller, digest: bytes) -> bool:
+        """True while *caller*, who came in earlier by the secret of that SHA-256, could come in by it again.
+
+        Callers that were given instead of a configuration's are not known to change.
+        """
+        return not isinstance(self.keyring, Keyring) or self.keyring.stands(caller, digest)
 
     def keyring_changed(self) -> None:
         """Take in at once what has changed in the file, and not at the next look."""

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 import orjson
 
-from negawatt.caller import Caller
+from negawatt.access.secrets import digest_of
 from negawatt.errors import (
     AuthenticationError,
     InvalidRequest,
@@ -123,7 +123,7 @@ class WebRoutes:
                 return
             self._administrator(head, headers)
             if path == f"{_API}live":
-                await self._watch(headers, receive, send)
+                await self._watch(head, headers, receive, send)
             elif (found := _REQUEST.fullmatch(path)) is not None:
                 _parsed(scope["query_string"], ())
                 await _say(send, await self._request(unquote(found[1])))
@@ -144,24 +144,38 @@ class WebRoutes:
 
     # -- who asks ----------------------------------------------------------------------------------------------
 
-    def _administrator(self, head: Head, headers: Mapping[bytes, bytes]) -> Caller:
-        """Return the administrator who asks. Raises `AuthenticationError` or `PermissionDenied`."""
-        if head.hints.key is None and not self._gateway.keyring.open:
-            session = self.sessions.find(cookie_of(headers))
-            if session is None:
-                raise AuthenticationError("sign in with the key of an administrator, or send it as a bearer token")
-            return session.caller
-        return administrator(self._gateway.keyring, head.hints.key)
+    def _administrator(self, head: Head, headers: Mapping[bytes, bytes], *, using: bool = True) -> None:
+        """Raise `AuthenticationError` or `PermissionDenied` unless an administrator asks."""
+        if head.hints.key is not None or self._gateway.keyring.open:
+            administrator(self._gateway.keyring, head.hints.key)
+        elif self._signed(headers, using=using) is None:
+            raise AuthenticationError("sign in with the key of an administrator, or send it as a bearer token")
+
+    def _signed(self, headers: Mapping[bytes, bytes], *, using: bool = True) -> Session | None:
+        """Return the session of the browser that asks, which does not outlive the secret that it was begun with."""
+        name = cookie_of(headers)
+        session = self.sessions.find(name, using=using)
+        if session is not None and not self._gateway.access.stands(session.caller, session.secret):
+            self.sessions.end(name)
+            return None
+        return session
+
+    def _may_go_on(self, head: Head, headers: Mapping[bytes, bytes]) -> bool:
+        """True while who watches could ask for it again; watching is not using."""
+        try:
+            self._administrator(head, headers, using=False)
+        except NegawattError:
+            return False
+        return True
 
     async def _session(
         self, method: str, head: Head, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:  # fmt: skip
         secure = headers.get(b"x-forwarded-proto") == b"https"  # then a cookie must not travel otherwise
-        name = cookie_of(headers)
         if method == "GET":
-            await _say(send, self._signed_in(self.sessions.find(name)))
+            await _say(send, self._signed_in(self._signed(headers)))
         elif method == "DELETE":
-            self.sessions.end(name)
+            self.sessions.end(cookie_of(headers))
             await _say(send, self._signed_in(None), (b"set-cookie", set_cookie("", secure=secure)))
         elif self.sessions.wait_s > 0:
             wait = str(int(self.sessions.wait_s) + 1).encode()
@@ -172,11 +186,12 @@ class WebRoutes:
             if body is None:
                 return
             try:
-                caller = administrator(self._gateway.keyring, _key_of(body, headers))
+                secret = _key_of(body, headers)
+                caller = administrator(self._gateway.keyring, secret)
             except NegawattError:
                 self.sessions.failed()
                 raise
-            name, session = self.sessions.begin(caller)
+            name, session = self.sessions.begin(caller, digest_of(secret))
             await _say(send, self._signed_in(session), (b"set-cookie", set_cookie(name, secure=secure)))
 
     def _signed_in(self, session: Session | None) -> dict[str, Any]:
@@ -265,7 +280,7 @@ class WebRoutes:
 
     # -- live --------------------------------------------------------------------------------------------------
 
-    async def _watch(self, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _watch(self, head: Head, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         if self.live.watchers >= WATCHERS or self.live.closing:
             raise RateLimited(f"{WATCHERS} pages watch already")
         last = headers.get(b"last-event-id")
@@ -282,7 +297,7 @@ class WebRoutes:
                         await asyncio.wait({following})
                         return
                     data = following.result()
-                    if data is None:
+                    if data is None or not self._may_go_on(head, headers):
                         break
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

@@ -1,11 +1,15 @@
-"""Who may look and change, at a real gateway: no page of elsewhere."""
+"""Who may look and change, at a real gateway: no page of elsewhere, and nobody whose key has ended."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from test_keys_live import admin, ask, bearer
 from world import Answer, Gateway, Json
 
 API = "/admin/api/"
@@ -90,3 +94,70 @@ def test_a_link_from_anywhere_leads_to_the_pages(keyless: Gateway, guarded: Gate
 def sign_in(gateway: Gateway, secret: str, **headers: str) -> Answer:
     body = json.dumps({"key": secret}).encode()
     return gateway.request("POST", f"{API}session", body, {"content-type": "application/json", **headers})
+
+
+def watch(gateway: Gateway, headers: Json) -> http.client.HTTPResponse:
+    """Return the stream of what happens, after its first event."""
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+    connection.request("GET", f"{API}live", None, headers)
+    response = connection.getresponse()
+    assert response.status == 200
+    while response.readline().strip() != b"event: hello":
+        pass
+    return response
+
+
+def made(gateway: Gateway, **terms: Any) -> Json:
+    found: Json = admin(gateway, CHIEF, "POST", "keys", {"admin": True, **terms}).json
+    return found
+
+
+def signed_in(gateway: Gateway, secret: str) -> Json:
+    """Return the header of a session that was begun with *secret*."""
+    return {"cookie": sign_in(gateway, secret).headers["set-cookie"].partition(";")[0]}
+
+
+def assert_over(gateway: Gateway, mine: Json, streams: list[http.client.HTTPResponse]) -> None:
+    """Nothing more is told to who has that session, nor to those who watch."""
+    assert gateway.get(f"{API}overview", mine).status == 401
+    assert gateway.get(f"{API}session", mine).json["signed_in"] is False
+    assert ask(gateway, CHIEF).status == 200
+    for stream in streams:
+        assert b"event: tick" not in stream.read(), "and it has an end"
+
+
+@pytest.mark.parametrize("how", ["revoked", "rotated"])
+def test_no_session_outlives_the_key_that_began_it(guarded: Gateway, how: str) -> None:
+    """Nor do those go on to watch who came in by it; the sessions of others do."""
+    key = made(guarded)
+    mine, other = signed_in(guarded, key["secret"]), signed_in(guarded, CHIEF)
+    assert guarded.get(f"{API}overview", mine).status == 200
+    streams = [watch(guarded, headers) for headers in (mine, bearer(key["secret"]))]
+    name = key["key"]["id"]
+    if how == "revoked":
+        assert admin(guarded, CHIEF, "DELETE", f"keys/{name}").status == 200
+    else:
+        assert admin(guarded, CHIEF, "POST", f"keys/{name}/rotate", {"grace_s": 0}).status == 200
+    assert_over(guarded, mine, streams)
+    assert guarded.get(f"{API}overview", other).status == 200
+
+
+def test_a_session_ends_when_its_key_expires(guarded: Gateway) -> None:
+    """By itself: nobody has to revoke it."""
+    ends = time.time() + 3.0
+    key = made(guarded, expires_at=ends)
+    mine = signed_in(guarded, key["secret"])
+    stream = watch(guarded, mine)
+    assert guarded.get(f"{API}overview", mine).status == 200
+    time.sleep(max(0.0, ends - time.time()) + 0.1)
+    assert_over(guarded, mine, [stream])
+
+
+def test_nobody_watches_on_without_a_key_once_there_is_one(configured: Callable[..., Json], start: Any) -> None:
+    """Who came in while none was asked for."""
+    gateway = start()
+    stream = watch(gateway, {})
+    made_key = admin(gateway, "none", "POST", "keys", {"use": True, "admin": True})
+    assert made_key.status == 201, made_key.body
+    assert ask(gateway, made_key.json["secret"]).status == 200
+    assert b"event: tick" not in stream.read()

@@ -100,10 +100,10 @@ class Keyring:
         """True when keys are of several tenants, or of several permissions."""
         return len({(one.caller.tenant, one.caller.permissions) for one in self._known.values()}) > 1
 
-    def stands(self, key_id: str) -> bool:
-        """True while a secret of the key *key_id* would be accepted: for who came in by it earlier."""
-        now = self._now()
-        return any(one.caller.key_id == key_id and one.ends_at > now for one in self._known.values())
+    def stands(self, caller: Caller, digest: bytes) -> bool:
+        """True while the secret of that *digest* would be accepted as that of *caller*, who came in by it earlier."""
+        known = self._known.get(digest)
+        return known is not None and known.caller == caller and known.ends_at > self._now()
 
     def caller(self, secret: str | None) -> Caller:
         """Return whose key *secret* is, which has to be one to use. Raises `AuthenticationError` and its like."""

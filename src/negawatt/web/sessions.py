@@ -1,6 +1,6 @@
 """Who is signed in: sessions in memory, told apart by a random id that only the browser holds.
 
-Of an id only the digest is kept here, and of a key nothing at all.
+Of an id only the digest is kept here, and of a key's secret as well.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Session(msgspec.Struct):
     """One browser. Times are seconds since 1970."""
 
     caller: Caller
+    secret: bytes  # SHA-256 of the secret that it was begun with
     expires_s: float
     used_s: float
 
@@ -38,34 +39,34 @@ class Sessions:
         self._sessions: dict[bytes, Session] = {}
         self._failures: deque[float] = deque(maxlen=_FAILURES)
 
-    def begin(self, caller: Caller) -> tuple[str, Session]:
-        """Return the id of a new session, which is told once, and the session."""
+    def begin(self, caller: Caller, secret: bytes) -> tuple[str, Session]:
+        """Return the id of a new session, which is told once, and the session. *secret*: its digest."""
         now, name = self._clock(), self._draw()
         self._sweep(now)
         while len(self._sessions) >= _MOST:
             del self._sessions[min(self._sessions, key=lambda one: self._sessions[one].used_s)]
-        session = self._sessions[_digest(name)] = Session(caller, now + LASTS_S, now)
+        session = self._sessions[_digest(name)] = Session(caller, secret, now + LASTS_S, now)
         return name, session
 
-    def find(self, name: str | None) -> Session | None:
-        """Return the session of the id *name*, None for an unknown one or one that is over."""
+    def find(self, name: str | None, *, using: bool = True) -> Session | None:
+        """Return the session of the id *name*, None for an unknown one or one that is over.
+
+        *using*: somebody asks for something, so that it is not idle.
+        """
         found = None if name is None else self._sessions.get(_digest(name))
         if found is None:
             return None
         now = self._clock()
         if _over(found, now):
             return None
-        found.used_s = now
+        if using:
+            found.used_s = now
         return found
 
     def end(self, name: str | None) -> None:
         """End the session of the id *name*, if there is one."""
         if name is not None:
             self._sessions.pop(_digest(name), None)
-
-    def forget(self, key_id: str | None) -> None:
-        """End all sessions that were begun with the key *key_id*: it is not accepted any more."""
-        self._sessions = {name: one for name, one in self._sessions.items() if one.caller.key_id != key_id}
 
     def failed(self) -> None:
         """Somebody tried to sign in and could not."""
