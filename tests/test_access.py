@@ -648,6 +648,7 @@ def invoked(*arguments: str, code: int = 0):
 def test_every_verb_speaks_json(tmp_path, monkeypatch):
     """create, list, rotate, revoke, audit: with the secret only where it is made."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "negawatt.toml").write_text('[[budgets]]\nname = "b"\ntokens = 5\n')
     made = invoked("create", "--id", "ci", "--expires", "90d", "--model", "m", "--budget", "b", "--json")
     assert made["key"]["models"] == ["m"] and made["key"]["budgets"] == ["b"] and made["key"]["state"] == "active"
     assert made["key"]["expires_at"] - made["key"]["created_at"] == 90 * 86_400
@@ -683,10 +684,19 @@ def test_standard_output_has_the_secret_alone(tmp_path, monkeypatch):
     assert invoked("create", "--admin", "--use", "--json")["key"]["use"]
 
 
+CONFIGURED = """
+keys = [{ id = "desk", key_env = "DESK" }]
+budgets = [{ name = "all", tokens = 1000 }]
+providers = [{ name = "one", kind = "openai", models = ["small"] }]
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["create", "--class", "faq"], "no class is named 'faq'"), (["create", "--expires", "soon"], "--expires"),
+        (["create", "--budget", "team"], "budgets: no budget is named 'team'; known: all"),
+        (["create", "--model", "gpt"], "models: no provider here serves 'gpt'; known: small"),
         (["create", "--expires", "2020-01-01"], "expires_at"),
         (["create", "--id", "desk"], "a key of the configuration"),
         (["revoke", "nobody"], "no file of keys"), (["rotate", "nobody", "--grace", "x"], "--grace"),
@@ -697,7 +707,7 @@ def test_standard_output_has_the_secret_alone(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_bad_input_is_named(tmp_path, monkeypatch, arguments, said):
     """With exit code 2, and no file made."""
-    (tmp_path / "negawatt.toml").write_text('[[keys]]\nid = "desk"\nkey_env = "DESK"\n')
+    (tmp_path / "negawatt.toml").write_text(CONFIGURED)
     command = [sys.executable, "-m", "negawatt", "keys", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and said in done.stderr, done.stderr

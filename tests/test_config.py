@@ -74,6 +74,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"keys": [KEY, KEY]}, "keys[1]", "'k' is there twice"),
     ({"keys": [{**KEY, "tenant": ""}]}, "keys[0].tenant", "length >= 1"),
     ({"keys": [{**KEY, "models": "m"}]}, "keys[0].models", "Expected"),
+    ({"keys": [{**KEY, "classes": ["default", "nope"]}]}, "keys[0].classes[1]", "no class is named 'nope'; known: def"),
+    ({"keys": [{**KEY, "budgets": ["nope"]}]}, "keys[0].budgets[0]", "no budget is named 'nope'; known: none"),
 ]  # fmt: skip
 
 

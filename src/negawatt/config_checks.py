@@ -62,6 +62,10 @@ class Problems:
             for lever in request_class.levers:
                 if lever not in LEVER_NAMES:
                     self._refuse(f"classes.{name}.levers.{lever}", "there is no such lever", set(LEVER_NAMES))
+        for i, key in enumerate(config.keys):
+            for j, name in enumerate(key.classes or ()):
+                if name not in ("default", *config.classes):
+                    self._refuse(f"keys[{i}].classes[{j}]", f"no class is named {name!r}", {"default", *config.classes})
         check_alerts(config.alerts, config.classes, self._refuse)
         check_budgets(config, self._refuse)
 

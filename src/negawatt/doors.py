@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from negawatt.access.file import KeyFile
 from negawatt.access.key import Key, Terms
 from negawatt.access.keyring import Keyring
 from negawatt.caller import Caller
+from negawatt.catalogue import Catalogue
 from negawatt.clock import Clock, SystemClock
 from negawatt.config import Config
 from negawatt.config_access import DEFAULT_KEYS
@@ -112,11 +113,21 @@ def check_names(terms: Terms, config: Config) -> None:
     """Raise `InvalidRequest` for *terms* of a key that name what *config* has not, or is an entry of it already."""
     if any(key.id == terms.id for key in config.keys):
         raise InvalidRequest(f"id: {terms.id!r} is a key of the configuration", param="id")
-    known = {"default", *config.classes}
-    for name in terms.classes or ():
+    _known("classes", "class", terms.classes, {"default", *config.classes})
+    # A budget that is not there would hold back nothing, and nobody would hear of it.
+    _known("budgets", "budget", terms.budgets, {budget.name for budget in config.budgets})
+    catalogue = Catalogue(config)
+    for name in terms.models or ():
+        if config.providers and not catalogue.targets(name):
+            there = ", ".join(catalogue.names()[:20]) or "none"
+            raise InvalidRequest(f"models: no provider here serves {name!r}; known: {there}", param="models")
+
+
+def _known(field: str, kind: str, names: Iterable[str] | None, known: Collection[str]) -> None:
+    for name in names or ():
         if name not in known:
-            there = ", ".join(sorted(known))
-            raise InvalidRequest(f"classes: no class is named {name!r}; known: {there}", param="classes")
+            there = ", ".join(sorted(known)) or "none"
+            raise InvalidRequest(f"{field}: no {kind} is named {name!r}; known: {there}", param=field)
 
 
 def shown(key: Key, now: float) -> dict[str, Any]:

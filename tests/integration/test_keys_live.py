@@ -14,6 +14,7 @@ from world import NEGAWATT, Answer, Gateway, Json, chat, until
 
 Configured = Callable[..., Json]
 CLASSES = {"faq": {"match": [{"says": "refund"}]}, "code": {}}
+BUDGETS = [{"name": "team", "tokens": 1_000_000, "assigned": True}]
 
 
 def keys(gateway: Gateway, *arguments: str) -> Json:
@@ -50,7 +51,7 @@ def guarded(configured: Configured, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("keys")
     made = subprocess.run([str(NEGAWATT), "keys", "create", "--id", "chief", "--admin"], cwd=folder,
                           capture_output=True, text=True, timeout=30, check=True)  # fmt: skip
-    gateway = Gateway(folder, configured(classes=CLASSES), STUB_KEY="the-provider-key")
+    gateway = Gateway(folder, configured(classes=CLASSES, budgets=BUDGETS), STUB_KEY="the-provider-key")
     yield gateway, made.stdout.strip()
     gateway.stop()
 
@@ -177,6 +178,7 @@ def test_keys_over_http_count_at_once_and_are_told_without_their_secrets(guarded
     [
         ("keys", {"id": "chief"}, "id"), ("keys", {"id": "a b"}, "id"), ("keys", {"class": ["faq"]}, "class"),
         ("keys", {"classes": ["nothing"]}, "classes"), ("keys", {"expires_at": 1}, "expires_at"),
+        ("keys", {"budgets": ["team", "nothing"]}, "budgets"),
         ("keys", {"tenant": 5}, "tenant"), ("keys", [], None), ("keys/chief/rotate", {"grace_s": -1}, "grace_s"),
         ("keys/nobody/rotate", {}, "id"),
     ],
