@@ -98,6 +98,7 @@ TOP = {
     "web_routes", "web_sources", "governing",
     "dashboard",
     "web_routes", "web_sources", "governing", "origins",
+    "web_routes", "web_sources", "governing", "origins", "readiness",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

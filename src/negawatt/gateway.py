@@ -37,7 +37,7 @@ from negawatt.economics.accounts import Accounts
 from negawatt.economics.counting import TokenCounter
 from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.embedders import Embedder
-from negawatt.errors import InvalidRequest, StoreError
+from negawatt.errors import InvalidRequest
 from negawatt.keys import scope_of
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
@@ -53,6 +53,7 @@ from negawatt.prompts.attribution import BlockTokens
 from negawatt.protocol import Wire
 from negawatt.providers import Provider
 from negawatt.providers.counter import Counter
+from negawatt.readiness import checks
 from negawatt.recall.learner import Learner
 from negawatt.recall.originals import Originals, whose
 from negawatt.recalling import Recall, open_embedding, open_recall
@@ -69,8 +70,6 @@ from negawatt.wire.chat import CHAT
 from negawatt.wire.wires import WIRES
 
 log = logging.getLogger(__name__)
-
-_NO_KEY = "negawatt-ready"  # nothing is ever under it
 
 
 class Gateway:
@@ -307,24 +306,7 @@ class Gateway:
 
     async def checks(self) -> dict[str, str | None]:
         """Return what the gateway needs to work, each with its problem or None: cheap, for probes come often."""
-        try:
-            await self.store.get(_NO_KEY)
-            store = None
-        except StoreError as error:
-            store = error.message
-        index = None
-        if self.recall is not None:
-            try:
-                await self.recall.index.get(_NO_KEY)
-            except StoreError as error:
-                index = error.message
-        lost = self.ledger.lost
-        return {
-            "providers": None if self.config.providers else "no provider is configured",
-            "store": store,
-            **({} if self.recall is None else {"index": index}),
-            "ledger": f"{lost} rows could not be written" if lost else None,
-        }
+        return await checks(self.config, self.store, self.ledger, self.recall, self.purse)
 
     async def forget(self, tags: tuple[str, ...], *, dry_run: bool = False) -> dict[str, int]:
         """Delete what has all of *tags* from every cache; return how much, by place. Raises `StoreError`."""

@@ -69,7 +69,9 @@ async def state(books: Books, name: str = "all") -> Line | None:
 
 
 async def test_what_is_reserved_is_there_and_what_is_settled_is_spent(books: Books):
-    """A reservation is held; settling puts what was spent in its place."""
+    """A reservation is held; settling puts what was spent in its place; asking whether one can be changes nothing."""
+    await books.check()
+    assert await books.lines() == []
     mine = wants(40)
     assert await books.reserve(mine) is None
     assert await state(books) == Line(line(), START + DAY, 0, 40)

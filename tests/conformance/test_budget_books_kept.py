@@ -98,10 +98,12 @@ async def test_a_disk_that_refuses_stops_reservations_until_it_takes_them(tmp_pa
         mine = wants(40)
         await books.reserve(mine)
         await _until(lambda: books._failed is not None)
-        with pytest.raises(StoreError, match="cannot be written down"):
-            await books.reserve(wants(1))
+        for asked in (books.check(), books.reserve(wants(1))):
+            with pytest.raises(StoreError, match="cannot be written down"):
+                await asked
         other.execute("ALTER TABLE elsewhere RENAME TO line")
         await _until(lambda: books._failed is None)
+        await books.check()
         assert await books.reserve(wants(1)) is None
     finally:
         other.close()
@@ -210,8 +212,9 @@ async def test_a_server_that_is_gone_is_said_and_told_when_it_is_back(
     await books.reserve(mine)
     server.freeze()
     books.settle(mine, [50])
-    with pytest.raises(StoreError):
-        await books.reserve(wants(1))
+    for asked in (books.reserve(wants(1)), books.check()):
+        with pytest.raises(StoreError):
+            await asked
     server.thaw()
     end = asyncio.get_running_loop().time() + 15
     while True:
@@ -224,11 +227,28 @@ async def test_a_server_that_is_gone_is_said_and_told_when_it_is_back(
         await asyncio.sleep(0.1)
 
 
+async def test_a_server_that_takes_nothing_is_said(
+    replica: Callable[..., RedisBooks], start_redis: Callable[..., RedisServer]
+):
+    """It answers, and is full: whoever asks whether budgets can be reserved hears it without reserving any."""
+    import redis
+
+    server = start_redis()
+    books = replica(server, timeout_ms=5000)
+    await books.check()
+    client = redis.Redis.from_url(server.url)
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", 1)
+    client.close()
+    with pytest.raises(StoreError, match="memory"):
+        await books.check()
+
+
 def test_the_scripts_need_nothing_that_the_server_lacks(redis_server: RedisServer):
     """Each is one that the server can load."""
     import redis
 
     client = redis.Redis.from_url(redis_server.url)
-    for script in (redis_scripts.RESERVE, redis_scripts.SETTLE, redis_scripts.LINES):
+    for script in (redis_scripts.RESERVE, redis_scripts.SETTLE, redis_scripts.LINES, redis_scripts.READY):
         assert client.script_load(script)
     client.close()

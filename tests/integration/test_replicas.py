@@ -168,6 +168,25 @@ def test_a_redis_that_dies_makes_misses_and_is_used_again(
         assert b'negawatt_up{part="store"} 1' in other.get("/metrics").body
 
 
+def test_books_of_budgets_that_cannot_be_asked_are_named(
+    start_redis: Callable[..., RedisServer], configured: Callable[..., Json], start: Any, task: str
+) -> None:  # fmt: skip
+    """By /readyz, the metrics and the first screen, as soon as it is so and no longer, though nobody calls."""
+    server = start_redis()
+    books = {"store": f"redis://127.0.0.1:{server.port}?prefix={task}:"}
+    gateway = start(configured(budgeting=books, budgets=[{"name": "all", "tokens": 1_000_000, "per": "day"}]))
+    assert gateway.get("/readyz").json["checks"]["budgets"] == "ok"
+    server.kill()
+    answer = gateway.get("/readyz")
+    assert answer.status == 503 and answer.json["checks"]["store"] == "ok"
+    assert answer.json["checks"]["budgets"].startswith(f"redis at 127.0.0.1:{server.port} failed")
+    assert b'negawatt_up{part="budgets"} 0' in gateway.get("/metrics").body
+    assert "budgets" in gateway.get("/admin/api/overview").json["tiles"]["uptime"]["problems"]
+    assert gateway.post(chat()).status == 503
+    server.start()
+    until(lambda: gateway.get("/readyz").status == 200, BACK_S)
+
+
 def test_gateways_start_without_their_redis(
     start_redis: Callable[..., RedisServer], configured: Callable[..., Json], tmp_path: Path, task: str
 ) -> None:

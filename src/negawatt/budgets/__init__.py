@@ -86,6 +86,10 @@ class Books(Protocol):
         """Return what is spent and reserved as far as this process knows, without asking anybody."""
         ...
 
+    async def check(self) -> None:
+        """Raise `StoreError` where nothing could be reserved at the moment; cheap, and changes nothing."""
+        ...
+
     async def lines(self) -> list[Line]:
         """Return the lines whose period has not ended. Raises `StoreError`."""
         ...

@@ -43,7 +43,7 @@ class MemoryBooks:
     async def reserve(self, reservation: Reservation) -> Short | None:
         lines, amounts = reservation.lines, reservation.amounts
         if self._failed is not None:
-            raise StoreError(f"what is reserved cannot be written down: {self._failed}")
+            await self.check()
         if lines.generation != self._generation:
             self._find(lines)
         entries = lines.entries
@@ -78,6 +78,10 @@ class MemoryBooks:
     def held(self, line: LineId) -> int:
         entry = self._entries.get(line)
         return 0 if entry is None else entry.spent + entry.reserved
+
+    async def check(self) -> None:
+        if self._failed is not None:
+            raise StoreError(f"what is reserved cannot be written down: {self._failed}")
 
     async def lines(self) -> list[Line]:
         now = self._clock.time()

@@ -251,6 +251,10 @@ class Purse:
 
     # -- the state -----------------------------------------------------------------------------------------------
 
+    async def check(self) -> None:
+        """Raise `StoreError` where the books cannot be asked at the moment; cheap."""
+        await self._books.check()
+
     async def states(self) -> list[BudgetState]:
         """Return how every budget stands; of those with one for each only those that were used. Raises `StoreError`."""
         return states(self._rules.rules, await self._books.lines(), self._clock.time())

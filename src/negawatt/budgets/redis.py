@@ -137,6 +137,9 @@ class RedisBooks:
     def held(self, line: LineId) -> int:
         return self._seen.get(line, 0)
 
+    async def check(self) -> None:
+        await self._server.run(redis_scripts.READY)
+
     async def lines(self) -> list[Line]:
         found: list[Line] = []
         while True:

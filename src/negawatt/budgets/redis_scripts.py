@@ -5,6 +5,7 @@ Under one prefix:
     l:LINE    a line: held (spent and reserved), spent, assumed, unknown, ends
     lines     all lines by the moment at which their period ends
     r:ID      a reservation: its lines and amounts, one after the other; ``void``: it was given up before it came
+    ready     is written by who asks whether anything can be: a server may answer, and have no room or be a copy
     open      all reservations that are neither settled nor lapsed, by the moment at which they lapse
 
 The first arguments of each script are the prefix and the time in milliseconds: no other clock decides. Redis' own
@@ -127,3 +128,5 @@ end
 return found
 """
 )
+
+READY = "return redis.call('SET', ARGV[1] .. 'ready', ARGV[2], 'PX', 60000)"
