@@ -127,7 +127,14 @@ def test_a_key_keeps_to_its_models_and_classes(guarded: tuple[Gateway, str], tas
         refused = ask(gateway, made, say, x_negawatt_task=task, **headers)
         assert refused.status == 403 and refused.error["param"] == "class", refused.json
         assert repr(named) in refused.error["message"]
-    assert {row["ending"] for row in gateway.settled_rows(task, 3)} == {"refused"}
+    hidden = []  # whether there is a class of that name, and which there are, is not for this key
+    for name in ("code", "nope"):
+        hidden.append(ask(gateway, made, "hello", x_negawatt_class=name, x_negawatt_task=task))
+        said = chat("hello", metadata={"negawatt_class": name})
+        hidden.append(gateway.post(said, task, authorization=f"Bearer {made}"))
+    assert {answer.status for answer in hidden} == {403}
+    assert len({answer.error["message"].replace("'nope'", "'code'") for answer in hidden}) == 1
+    assert {row["ending"] for row in gateway.settled_rows(task, 7)} == {"refused"}
     assert [model["id"] for model in gateway.get("/v1/models", bearer(made)).json["data"]] == ["plain"]
 
 

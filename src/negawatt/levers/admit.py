@@ -88,7 +88,7 @@ def within_scope(forward: Handler) -> Handler:
 
 def _check_class(caller: Caller, name: str) -> None:
     if not caller.may_be_of(name):
-        raise PermissionDenied(f"class: this key may not make calls of the class {name!r}", param="class")
+        raise PermissionDenied(f"class: this key may not make calls of the class {name[:100]!r}", param="class")
 
 
 class Admit:
@@ -163,15 +163,13 @@ class Admit:
             raise PermissionDenied(f"model: this key may not use {model!r}", param="model")
         targets = self._catalogue.targets(model)
         if not targets:
-            known = ", ".join(self._catalogue.names()[:20]) or "none"
+            known = ", ".join(list(filter(caller.may_use, self._catalogue.names()))[:20]) or "none"
             raise ModelNotFound(f"model: no provider here serves {model!r}; known: {known}", param="model")
         if call.hints.mode not in (None, "on", "shadow", "off"):
             header = "x-negawatt-mode"
             raise InvalidRequest(f"{header}: expected off, shadow or on, got {call.hints.mode[:50]!r}", param=header)
         callers_tags(call.hints.cache_tags)  # refused here: where they are used, the answer has left
-        name = self._class_name(call.hints)
-        if call.hints.request_class is not None:
-            _check_class(caller, name)
+        name = self._class_name(call.hints, caller)
         return call.with_(
             caller=caller,
             request_class=name,
@@ -180,12 +178,13 @@ class Admit:
             deadline=Deadline(self._alarms, self._seconds(call.hints)),
         )
 
-    def _class_name(self, hints: Hints) -> str:
+    def _class_name(self, hints: Hints, caller: Caller) -> str:
         name = hints.request_class
-        if name is None or name == "default":
+        if name is None:
             return "default"
-        if name not in self._classes:
-            known = ", ".join(sorted(self._classes)) or "none"
+        _check_class(caller, name)  # first: whether there is a class of that name is not for everybody
+        if name != "default" and name not in self._classes:
+            known = ", ".join(sorted(filter(caller.may_be_of, self._classes))) or "none"
             message = f"x-negawatt-class: no class is named {name[:100]!r}; known: {known}"
             raise InvalidRequest(message, param="x-negawatt-class")
         return name

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from negawatt.call import Call
+from negawatt.caller import Caller
 from negawatt.config import Classify as Settings
 from negawatt.config import RequestClass
 from negawatt.embedders import Embedder
-from negawatt.errors import EmbedderError, InvalidRequest
+from negawatt.errors import EmbedderError, InvalidRequest, PermissionDenied
 from negawatt.keys import narrowed
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
@@ -63,7 +64,7 @@ class Classify:
     async def __call__(self, call: Call, forward: Handler) -> Reply:
         found = self._declared(call)
         if found is None and not (self._idle and call.request.get("metadata") is None):
-            found = await self._found(asked_of(call))
+            found = await self._found(asked_of(call), call.caller)
         if found is None:
             return await forward(call)
         policy = self._classes.get(found.name)
@@ -76,7 +77,7 @@ class Classify:
     async def explain(self, call: Call) -> list[Finding]:
         """Return every class that something speaks for; the first is the one that *call* gets. Raises as it would."""
         asked = asked_of(call)
-        certain = [self._declared(call), self._in_metadata(asked), *self._by_rules(asked)]
+        certain = [self._declared(call), self._in_metadata(asked, call.caller), *self._by_rules(asked)]
         found = [one for one in certain if one is not None]
         guess = None if self._intents is None else await self._guess(self._intents, asked)
         chosen = self._by_intent(guess)
@@ -84,8 +85,8 @@ class Classify:
         less = [Finding(name, "intent", "less likely", chance) for name, chance in others if name != chosen.name]
         return [*found, chosen, *less]
 
-    async def _found(self, asked: Asked) -> Finding:
-        certain = self._in_metadata(asked) or next(self._by_rules(asked), None)
+    async def _found(self, asked: Asked, caller: Caller | None) -> Finding:
+        certain = self._in_metadata(asked, caller) or next(self._by_rules(asked), None)
         if certain is not None:
             return certain
         return self._by_intent(None if self._intents is None else await self._guess(self._intents, asked))
@@ -95,12 +96,19 @@ class Classify:
             return None
         return Finding(call.request_class, "declared", "x-negawatt-class")
 
-    def _in_metadata(self, asked: Asked) -> Finding | None:
-        """Return the class that the request's metadata names. Raises `InvalidRequest` where there is none such."""
+    def _in_metadata(self, asked: Asked, caller: Caller | None) -> Finding | None:
+        """Return the class that the request's metadata names. Raises `InvalidRequest` where there is none such.
+
+        To a *caller* who is held to some classes it is one of the others, whose names are not for everybody.
+        """
         name = asked.metadata.get(FIELD)
         if name is None:
             return None
         if name != NONE and name not in self._classes:
+            if caller is not None and caller.classes is not None:
+                raise PermissionDenied(
+                    f"class: this key may not make calls of the class {name[:100]!r}", param="class"
+                )  # fmt: skip
             where, known = f"metadata.{FIELD}", ", ".join(sorted(self._classes)) or "none"
             raise InvalidRequest(f"{where}: no class is named {name[:100]!r}; known: {known}", param=where)
         return Finding(name, "declared", f"metadata.{FIELD}")
