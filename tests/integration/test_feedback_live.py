@@ -153,6 +153,12 @@ def test_permissions_divide_who_may_speak(guarded: Gateway, task: str) -> None:
     tell(guarded, {"task_id": task, "success": False}, "CHIEF", x_negawatt_permissions="team-b")
     tell(guarded, {"call_id": call, "success": True}, "CHIEF")
     comes_to(guarded, task, (1, "feedback"))
+    key, word = f"key-{task}", {"call_id": call, "success": False}
+    for who, said in (("ANN", word), ("CHIEF", word), ("EVE", word)):  # nobody takes another's key, nor learns of it
+        assert tell(guarded, said, who, idempotency_key=key).json["recorded"]
+    comes_to(guarded, task, (0, "feedback"))
+    tell(guarded, {"call_id": call, "success": True}, "CHIEF")
+    comes_to(guarded, task, (1, "feedback"))
     tell(guarded, {"task_id": task, "success": False}, "CHIEF", x_negawatt_permissions="team-a")
     comes_to(guarded, task, (0, "feedback"))
 

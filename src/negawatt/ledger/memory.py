@@ -28,10 +28,10 @@ class MemoryLedger:
 
     def record(self, word: Feedback) -> Future[bool]:
         found: Future[bool] = Future()
-        key = word.idempotency_key
-        under_key = (
-            None if key is None else self._newest(lambda one: (one.tenant, one.idempotency_key), (word.tenant, key))
-        )
+        under_key = None
+        if word.idempotency_key is not None:
+            wanted = (word.tenant, word.permissions, word.idempotency_key)
+            under_key = self._newest(lambda one: (one.tenant, one.permissions, one.idempotency_key), wanted)
         try:
             new = not taken(word, under_key, self._newest(lambda one: one.subject, word.subject))
         except InvalidRequest as error:

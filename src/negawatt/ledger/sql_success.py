@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS feedback (
     key_id TEXT, idempotency_key TEXT
 );
 CREATE INDEX IF NOT EXISTS feedback_about ON feedback (about, tenant, kind);
-CREATE UNIQUE INDEX IF NOT EXISTS feedback_key ON feedback (tenant, idempotency_key)
+CREATE UNIQUE INDEX IF NOT EXISTS feedback_key ON feedback (tenant, permissions, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE TABLE IF NOT EXISTS task (
     tenant TEXT NOT NULL, id TEXT NOT NULL, bucket INTEGER NOT NULL, block INTEGER NOT NULL, first_at REAL NOT NULL,
@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS task_state (name TEXT PRIMARY KEY, value INTEGER NOT 
 
 _MARKS = ", ".join("?" * len(Feedback.__struct_fields__))
 KEEP = f"INSERT INTO feedback ({WORDS}) VALUES ({_MARKS})"
-UNDER_KEY = f"SELECT {WORDS} FROM feedback WHERE tenant = ? AND idempotency_key = ?"
+UNDER_KEY = f"SELECT {WORDS} FROM feedback WHERE tenant = ? AND permissions = ? AND idempotency_key = ?"
 NEWEST = f"""
 SELECT {WORDS} FROM feedback WHERE tenant = ? AND permissions = ? AND kind = ? AND about = ? ORDER BY seq DESC LIMIT 1
 """

@@ -87,7 +87,7 @@ def kept(connection: sqlite3.Connection, words: Iterable[Feedback]) -> list[bool
 def _keep(connection: sqlite3.Connection, word: Feedback) -> bool:
     under_key = None
     if word.idempotency_key is not None:
-        under_key = _one(connection, sql.UNDER_KEY, (word.tenant, word.idempotency_key))
+        under_key = _one(connection, sql.UNDER_KEY, (word.tenant, word.permissions, word.idempotency_key))
     if taken(word, under_key, _one(connection, sql.NEWEST, word.subject)):
         return False
     connection.execute(sql.KEEP, msgspec.structs.astuple(word))
