@@ -344,9 +344,10 @@ def test_parquet_says_what_csv_says(tmp_path_factory, rows):
 
 def test_a_spreadsheet_runs_nothing_that_callers_named(tmp_path):
     """A text that would begin a formula is quoted; a negative cost stays a number."""
-    rows = [a_row(1, request_model='=HYPERLINK("x")', key_id="@sum", cost_pusd=5)]
+    rows = [a_row(1, request_model='=HYPERLINK("x")', key_id="@sum", tenant="\N{FULLWIDTH EQUALS SIGN}1", cost_pusd=5)]
     line = lines_of(exported(ledger_of(tmp_path / "l.sqlite", rows))[0])[0]
     assert line["x_Model"] == '\'=HYPERLINK("x")' and line["ResourceId"] == "'@sum"
+    assert line["SubAccountId"] == "'\N{FULLWIDTH EQUALS SIGN}1"
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -78,6 +78,7 @@ async def test_slack_gets_one_message_with_its_marks_escaped():
     url, body, _ = box.posted[0]
     assert url == SECRETS["HOOK"] and body["text"].startswith("2 alerts: ")
     first, second = [block["text"]["text"] for block in body["blocks"]]
+    assert all(block["text"]["verbatim"] for block in body["blocks"]), "what looks like an address is none"
     assert "calls &lt;fail&gt; &amp; burn" in first and "owner support" in first and "until" in second
 
 

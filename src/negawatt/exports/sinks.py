@@ -12,6 +12,8 @@ from typing import IO, Any, Protocol
 from negawatt.errors import ConfigError
 from negawatt.exports.focus import COLUMNS, VERSION
 
+# Also in the wide forms that some spreadsheets take for the narrow ones (https://owasp.org/www-community/attacks/CSV_Injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _BATCH = 10_000  # rows of a Parquet file that are held at once: one row group
 
 
@@ -95,4 +97,4 @@ def _text(value: Any) -> str:
 
 def _plain(text: str) -> str:
     """Return *text* so that no spreadsheet takes it for a formula: names of models and keys are others' words."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -35,7 +35,9 @@ def message(alerts: Sequence[Alert], link: str | None) -> dict[str, Any]:
     titles = [escaped(alert.title) for alert in alerts]
     text = titles[0] if len(titles) == 1 else f"{len(titles)} alerts: {'; '.join(titles)}"
     blocks = [
-        {"type": "section", "text": {"type": "mrkdwn", "text": _section(alert, link)[:_MOST_CHARS]}} for alert in alerts
+        # verbatim: what a caller named so as to look like an address becomes no link.
+        {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": _section(alert, link)[:_MOST_CHARS]}}
+        for alert in alerts
     ]
     return {"text": text[:_MOST_CHARS], "blocks": blocks}
 
