@@ -26,6 +26,7 @@ from negawatt.errors import (
     body_of,
 )
 from negawatt.gateway import Gateway
+from negawatt.guard import Guard
 from negawatt.http_head import EVENTS, JSON, Head, Headers, Receive, Send, send_body
 from negawatt.ledger.explorer import find, one
 from negawatt.ledger.export import shown as shown_row
@@ -182,7 +183,9 @@ class WebRoutes:
             error = RateLimited("too many failed attempts to sign in; try again in a minute")
             await send_body(send, 429, [JSON, *_PRIVATE, (b"retry-after", wait)], _encode(body_of(error)))
         else:
-            body = await self._read(head, receive)
+            with Guard(receive, self._gateway.alarms, self._gateway.config.server.body_timeout_s) as guard:
+                body = await self._read(head, receive) if (head.declared or 0) <= _MOST_BODY else b""
+                guard.reading = False
             if body is None:
                 return
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -94,6 +95,18 @@ def test_a_link_from_anywhere_leads_to_the_pages(keyless: Gateway, guarded: Gate
 def sign_in(gateway: Gateway, secret: str, **headers: str) -> Answer:
     body = json.dumps({"key": secret}).encode()
     return gateway.request("POST", f"{API}session", body, {"content-type": "application/json", **headers})
+
+
+def test_a_stranger_who_signs_in_slowly_or_at_length_is_not_waited_for(start: Any, configured: Any) -> None:
+    """Nobody knows yet who it is: a body is a key, and comes in time."""
+    gateway = start(configured(server={"body_timeout_s": 0.3}))
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as slow:
+        head = f"POST {API}session HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        slow.sendall(f'{head}content-length: 99\r\n\r\n{{"key": "'.encode())
+        assert slow.recv(65536).startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as large:
+        large.sendall(f"{head}content-length: 9000000\r\n\r\n".encode())
+        assert large.recv(65536).startswith(b"HTTP/1.1 400 "), "before it has come"
 
 
 def watch(gateway: Gateway, headers: Json) -> http.client.HTTPResponse:
