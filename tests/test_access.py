@@ -150,6 +150,7 @@ def test_a_key_is_kept_as_it_was_asked_for(tmp_path_factory, terms):
     ("terms", "field"),
     [
         ({"id": "two words"}, "id"), ({"id": ""}, "id"), ({"tenant": ""}, "tenant"), ({"note": "a\nb"}, "note"),
+        ({"id": "server"}, "id"), ({"id": "cli:root"}, "id"),
         ({"note": "a" * 501}, "note"), ({"models": ()}, "models"), ({"classes": ("",)}, "classes"),
         ({"expires_at": NOW - 1}, "expires_at"), ({"expires_at": float("nan")}, "expires_at"), ({"use": False}, "use"),
         ({"user": "\ud800"}, "user"),

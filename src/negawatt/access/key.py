@@ -11,6 +11,7 @@ from msgspec import Meta
 from negawatt.errors import InvalidRequest
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@:-]{0,99}")
+_OTHERS = ("anyone", "server")  # by whom the audit log says that something was changed, and who have no key
 _NAME = Annotated[str, Meta(min_length=1, max_length=200)]
 _NAMES = Annotated[tuple[_NAME, ...], Meta(max_length=200)]
 State = Literal["active", "expired", "revoked"]
@@ -41,6 +42,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             _refuse(field, what[:1].lower() + what[1:].replace("`", ""))
         if self.id is not None and not ID.fullmatch(self.id):
             _refuse("id", "expected a letter or digit, then up to 99 letters, digits, _, ., @, : or -")
+        if self.id is not None and (self.id in _OTHERS or self.id.startswith("cli:")):
+            _refuse("id", f"{self.id!r} stands for somebody else in the audit log")
         texts = [("note", self.note), ("tenant", self.tenant), ("user", self.user or "")]
         for name in ("permissions", "models", "classes", "budgets"):
             texts += [(name, one) for one in getattr(self, name) or ()]
