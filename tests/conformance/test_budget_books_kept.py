@@ -16,7 +16,7 @@ import pytest
 from backends import ManualClock
 from test_budget_books import DAY, START, line, state, wants
 
-from negawatt.budgets import Line, redis_scripts
+from negawatt.budgets import Line, Lines, Reservation, redis_scripts
 from negawatt.budgets.redis import RedisBooks
 from negawatt.budgets.sqlite import SqliteBooks, read_lines
 from negawatt.errors import ConfigError, InputError, StoreError
@@ -99,8 +99,9 @@ async def test_a_disk_that_refuses_stops_reservations_until_it_takes_them(tmp_pa
         await books.reserve(mine)
         await _until(lambda: books._failed is not None)
         for asked in (books.check(), books.reserve(wants(1))):
-            with pytest.raises(StoreError, match="cannot be written down"):
+            with pytest.raises(StoreError, match="cannot be written down") as caught:
                 await asked
+            assert str(tmp_path) not in caught.value.message, "whoever asks for /readyz hears it"
         other.execute("ALTER TABLE elsewhere RENAME TO line")
         await _until(lambda: books._failed is None)
         await books.check()
@@ -109,6 +110,20 @@ async def test_a_disk_that_refuses_stops_reservations_until_it_takes_them(tmp_pa
         other.close()
         await books.close()
     assert [one[2:4] for one in read_lines(path, clock.time())] == [(0, 41)]
+
+
+async def test_what_callers_named_stays_in_its_line_of_the_log(
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+):
+    """A model or a user may be called anything."""
+    path, name = tmp_path / "b.sqlite", "x\nERROR all is lost\x1b[2J"
+    books = SqliteBooks(path, clock)
+    lines = Lines((("tokens/day/all", name, START),), (START + DAY,), (100,))
+    await books.reserve(Reservation(lines, [40]))
+    await books.close()
+    await SqliteBooks(path, clock).close()
+    (said,) = [one.getMessage() for one in caplog.records if "reserved" in one.getMessage()]
+    assert said.isprintable() and repr(name) in said
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path, clock: ManualClock):

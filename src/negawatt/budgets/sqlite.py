@@ -89,7 +89,7 @@ class SqliteBooks(MemoryBooks):
             entry = self._entries[budget, value, starts] = Entry(ends)
             entry.spent, entry.assumed, entry.unknown = spent + reserved, assumed + (reserved > 0), unknown
             if reserved:
-                log.warning("budget %s %s: the last process ended with %d of it reserved; it counts as spent",
+                log.warning("budget %s %r: the last process ended with %d of it reserved; it counts as spent",
                             budget, value, reserved)  # fmt: skip
         # Said before anything is reserved anew: a second kill must not count it twice, nor forget it.
         self._write([(*line, e.until, e.spent, 0, e.assumed, e.unknown) for line, e in self._entries.items()], [])
@@ -119,7 +119,7 @@ class SqliteBooks(MemoryBooks):
             self._failed = None
         except sqlite3.Error as error:
             log.error("the budgets %s could not be written: %s", self._path, error)
-            self._failed = f"{self._path}: {error}"
+            self._failed = f"{self._path.name}: {error}"  # whoever asks whether all is well hears it
             self._changes[:0] = set(changes)
             self._told = True
             self._wake.set()
