@@ -672,6 +672,18 @@ def test_every_verb_speaks_json(tmp_path, monkeypatch):
     assert "line 2" in invoked("audit", "--verify", code=1)
 
 
+def test_a_line_of_the_log_stays_one_line(tmp_path, monkeypatch):
+    """What callers named is told as it was, and looks like no change that nobody made."""
+    monkeypatch.chdir(tmp_path)
+    invoked("create", "--id", "ops", "--admin")
+    tag = "class=x\n    9  2026-01-01 00:00 UTC  ops  key.created\x1b[2J"
+    told = {"tags": [tag], "by": tag}
+    KeyFile(Path("negawatt-keys.sqlite")).note(time.time(), "ci", "cache.deleted", about="", detail=told)
+    lines = invoked("audit").splitlines()
+    assert len(lines) == 2 and "\x1b" not in lines[0] and "cache.deleted" in lines[0]
+    assert invoked("audit", "--json")["lines"][0]["detail"]["by"] == tag
+
+
 def test_standard_output_has_the_secret_alone(tmp_path, monkeypatch):
     """So that a script can catch it."""
     monkeypatch.chdir(tmp_path)

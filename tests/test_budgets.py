@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from click.testing import CliRunner
 from worlds import (
     EPOCH,
     Chunks,
@@ -23,7 +27,12 @@ from worlds import (
     world,
 )
 
+from negawatt.budgets import Lines, Reservation
+from negawatt.budgets.rules import Rules
+from negawatt.budgets.sqlite import SqliteBooks
 from negawatt.budgets.states import BudgetState
+from negawatt.cli import cli
+from negawatt.clock import SystemClock
 from negawatt.config import parse_config
 from negawatt.errors import BudgetExceeded, ConfigError, UpstreamBroken
 
@@ -437,6 +446,28 @@ async def test_another_users_empty_budget_refuses_nobody_else():
         found = await ended(ann, bob, first)
         assert isinstance(found[0], BudgetExceeded) and not isinstance(found[1], BaseException)
         assert w.calls == 2
+
+
+def test_users_are_shown_as_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``negawatt budgets`` takes no name for markup, and lets none steer the terminal."""
+    monkeypatch.chdir(tmp_path)
+    config = 'budgets = [{ name = "each", per = "day", tokens = 1000, each = "user" }]\n'
+    (tmp_path / "negawatt.toml").write_text(config + 'budgeting = { store = "sqlite:///b.sqlite" }\n')
+    names = ["[/]", "[red]x", "a\x1b[2Jb"]
+
+    async def spend() -> None:
+        books = SqliteBooks(tmp_path / "b.sqlite", SystemClock())
+        (rule,) = Rules(parse_config({"budgets": [budget("each", each="user")]}).budgets).rules
+        start, until = rule.period(time.time())
+        for name in names:
+            one = Reservation(Lines(((rule.key, orjson.dumps(["t", name]).decode(), start),), (until,), (1000,)), [5])
+            assert await books.reserve(one) is None
+        await books.close()
+
+    asyncio.run(spend())
+    shown = CliRunner().invoke(cli, ["budgets"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    assert "[/]" in shown.output and "[red]x" in shown.output and "\x1b" not in shown.output
 
 
 # -- the configuration -----------------------------------------------------------------------------------------

@@ -74,6 +74,19 @@ def test_tasks_are_listed_newest_first_and_by_outcome(folder: Path):
     assert run("tasks", "list", "--since", "1h").output == "no task\n"
 
 
+def test_what_callers_named_steers_no_terminal(folder: Path):
+    """A task or a model named so as to move the cursor, or to look like another line, stays in its line."""
+    ledger = SqliteLedger(folder / "negawatt.sqlite")
+    evil = "t\x1b[2J\r\n2026-01-01  t9  faq  success"
+    ledger.append(a_row(20, task_id=evil, request_class="faq", request_model=evil, response_model=evil))
+    ledger.close()
+    for words in (("tasks", "list"), ("tasks", "summary", "--by", "model")):
+        shown = run(*words).output
+        assert "\x1b" not in shown and "\r" not in shown and "\N{REPLACEMENT CHARACTER}[2J" in shown
+        assert not any(line.lstrip().startswith("2026-01-01  t9") for line in shown.splitlines())
+    assert loaded("tasks", "list")[0]["id"] == evil
+
+
 def test_one_task_is_shown_and_one_that_is_not_there_is_said(folder: Path):
     """With its rows and all that was said of it, words about what has no row yet included."""
     found = json.loads(run("tasks", "show", "t0").output)

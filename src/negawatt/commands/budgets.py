@@ -81,13 +81,15 @@ def _show(found: Sequence[Mapping[str, Any]]) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from negawatt.proof.formats import one_line
 
     table = Table("budget", "whose", "spent", "reserved", "limit", "left", "resets", box=None)
     for one in found:
         whose = ", ".join(str(part) for part in (one["whose"] or {}).values() if part is not None)
         unit = one["unit"]
-        table.add_row(
-            one["budget"], whose or "all", one["spent"], one["reserved"], f"{one['limit']} {unit}",
-            f"{one['left_share']:.1%}", one["resets_at"],
-        )  # fmt: skip
+        cells = (one["budget"], whose or "all", one["spent"], one["reserved"], f"{one['limit']} {unit}",
+                 f"{one['left_share']:.1%}", one["resets_at"])  # fmt: skip
+        table.add_row(*(Text(one_line(str(cell))) for cell in cells))  # as they are: callers name users and models
     Console().print(table)

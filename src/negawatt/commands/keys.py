@@ -147,6 +147,8 @@ def audit(path: Path | None, config_path: Path | None, as_json: bool, **asked: A
     import msgspec
     import orjson
 
+    from negawatt.proof.formats import one_line
+
     file = _existing(path, load(config_path))
     if asked["verify"] or asked["expect"] is not None:
         found = file.verify(asked["expect"])
@@ -161,7 +163,9 @@ def audit(path: Path | None, config_path: Path | None, as_json: bool, **asked: A
         return
     for line in lines:
         told = " ".join(f"{name}={value}" for name, value in line.detail.items())
-        click.echo(f"{line.place:>5}  {_when(line.at)}  {line.actor}  {line.action}  {line.about}  {told}".rstrip())
+        # What was done may hold a caller's words: one line stays one line, and none looks like another.
+        said = f"{line.place:>5}  {_when(line.at)}  {line.actor}  {line.action}  {line.about}  {told}".rstrip()
+        click.echo(one_line(said))
 
 
 def _file(path: Path | None, config: Config) -> KeyFile:

@@ -93,12 +93,12 @@ def list_(
 
 
 def _line(one: Task) -> str:
-    from negawatt.proof.formats import usd
+    from negawatt.proof.formats import one_line, usd
 
     at = datetime.fromtimestamp(one.first_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     verdict = "unknown" if one.success is None else f"{'success' if one.success else 'failure'} ({one.basis})"
     calls = f"{one.calls} call{'' if one.calls == 1 else 's'}" + (f" + {one.asides} beside" if one.asides else "")
-    return f"{at}  {one.id}  {one.request_class}  {one.model or '-'}  {calls}  {usd(one.cost_usd)}  {verdict}"
+    return one_line(f"{at}  {one.id}  {one.request_class}  {one.model or '-'}  {calls}  {usd(one.cost_usd)}  {verdict}")
 
 
 @tasks.command()

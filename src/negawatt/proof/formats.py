@@ -13,6 +13,11 @@ _BIG = ((1e12, " T"), (1e9, " B"), (1e6, " M"))
 Format = Callable[[float | None], str]
 
 
+def one_line(text: str) -> str:
+    """Return *text* as one line that steers no terminal: callers name tasks, users, models and tags as they like."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def plain(value: float, digits: int = 3) -> str:
     """Return *value* with *digits* significant digits and thousands separators, never as 1e-05."""
     if value == 0 or not math.isfinite(value):

@@ -198,10 +198,10 @@ def cells_table(table: cache_page.Cells) -> Table:
     head, rows = table
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, cell in enumerate(head):
-        words = Text("\n".join([cell.text, *cell.under]))
+        words = Text("\n".join(map(formats.one_line, (cell.text, *cell.under))))
         made.add_column(words, justify="right" if i else "left", no_wrap=i > 0, min_width=0 if i else 14)
     for row in rows:
-        made.add_row(*(Text("\n".join([cell.text, *cell.under])) for cell in row))
+        made.add_row(*(Text("\n".join(map(formats.one_line, (cell.text, *cell.under)))) for cell in row))
     return made
 
 
