@@ -448,6 +448,22 @@ async def test_another_users_empty_budget_refuses_nobody_else():
         assert w.calls == 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "own"),
+    [
+        ({}, False), ({"each": "key"}, True), ({"each": "user"}, True), ({"each": "tenant"}, True),
+        ({"each": "class"}, False), ({"each": "model"}, False), ({"assigned": True}, False),
+        ({"of": {"key": "ci"}}, True), ({"of": {"tenant": "acme"}}, True), ({"of": {"key": ["a", "b"]}}, False),
+        ({"of": {"key": "*"}}, False), ({"of": {"tenant": "t-?"}}, False), ({"of": {"user": "ann"}}, False),
+        ({"of": {"user": "ann", "tenant": "acme"}}, True), ({"of": {"class": "faq"}}, False),
+    ],
+)  # fmt: skip
+def test_only_of_ones_own_budget_one_hears_what_is_left(fields: dict[str, Any], own: bool):
+    """What is left of one that several keys or tenants pay from would say what the others spend."""
+    (rule,) = Rules(parse_config({"budgets": [budget(**fields)]}).budgets).rules
+    assert rule.own is own
+
+
 def test_users_are_shown_as_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """``negawatt budgets`` takes no name for markup, and lets none steer the terminal."""
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ import orjson
 from negawatt.budgets import Lines
 from negawatt.budgets.periods import Period, period_of, zone_of
 from negawatt.call import Call
-from negawatt.config_budgets import Budget, Whose
+from negawatt.config_budgets import Budget, Patterns, Whose
 
 SCALES: Mapping[str, int] = {"tokens": 1, "usd": 10**12, "joules": 1000}
 """How many of our smallest units one of the configuration's has."""
@@ -51,8 +51,8 @@ class Rule:
         # By its text: 0.1 is what was meant, and not the nearest binary fraction.
         self.limit = int(Decimal(str(getattr(budget, self.unit))) * SCALES[self.unit])
         self.key = key_of(self.unit, budget.per, budget.name)
-        # Nobody learns from it what others have spent.
-        self.own = budget.each in ("key", "user", "tenant") or bool(budget.of.key or budget.of.user or budget.of.tenant)
+        # Nobody learns from it what other tenants have spent, nor, where it is one key's, what other keys have.
+        self.own = budget.each in ("key", "user", "tenant") or _is_one(budget.of.key) or _is_one(budget.of.tenant)
         self._zone = zone_of(budget.zone)
         self._period = Period(0, 0)
 
@@ -139,6 +139,11 @@ def whose(value: str) -> tuple[str | None, ...]:
 
 def _fact(dimension: str, facts: Facts) -> str | None:
     return facts[_DIMENSIONS.index(dimension)]  # type: ignore[return-value]
+
+
+def _is_one(patterns: Patterns | None) -> bool:
+    """True for a name of which there is one; users have theirs from their tenant, and two may have an Ann."""
+    return isinstance(patterns, str) and not set(patterns) & set("*?[")
 
 
 def _is(of: Whose, facts: Facts) -> bool:
