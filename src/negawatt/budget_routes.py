@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from negawatt.gateway import Gateway
-from negawatt.http_head import Head, Receive, Send, send_json
+from negawatt.http_head import Head, Receive, Send, send_private
 from negawatt.levers.admit import administrator
 
 _PATH = "/admin/budgets"
@@ -24,4 +24,4 @@ class BudgetRoutes:
         administrator(self._gateway.keyring, head.hints.key)
         purse, now = self._gateway.purse, self._gateway.clock.time()
         found = [] if purse is None else await purse.states()
-        await send_json(send, 200, {"budgets": [state.data(now) for state in found]})
+        await send_private(send, 200, {"budgets": [state.data(now) for state in found]})

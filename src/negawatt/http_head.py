@@ -38,6 +38,8 @@ class Routes(Protocol):
 
 
 JSON = (b"content-type", b"application/json")
+# What administrators see lies in no cache, and is nothing but what it says it is.
+PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _HINTS = {
     b"x-negawatt-class": "request_class",
@@ -225,6 +227,11 @@ def _budget_headers(error: BudgetExceeded) -> Headers:
 async def send_json(send: Send, status: int, value: Any) -> None:
     """Answer with *value*."""
     await send_body(send, status, [JSON], orjson.dumps(value))
+
+
+async def send_private(send: Send, status: int, value: Any) -> None:
+    """Answer with *value*, for whom it is meant and for nobody who comes after."""
+    await send_body(send, status, [JSON, *PRIVATE], orjson.dumps(value))
 
 
 async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -23,7 +23,7 @@ from negawatt.doors import check_names, name_of, shown
 from negawatt.errors import ConfigError, InvalidRequest, NotFound
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
-from negawatt.http_head import JSON, Head, Receive, Send, send_body
+from negawatt.http_head import Head, Receive, Send, send_private
 from negawatt.levers.admit import administrator
 
 _KEYS, _AUDIT = "/admin/keys", "/admin/audit"
@@ -66,15 +66,15 @@ class KeyRoutes:
             raise NotFound("there is no file of keys here", param="access.keys")
         if path == _AUDIT:
             query = _parsed(scope["query_string"])
-            await _say(send, 200, await asyncio.to_thread(_audit, file, query))
+            await send_private(send, 200, await asyncio.to_thread(_audit, file, query))
         elif method == "GET":
-            await _say(send, 200, {"keys": await asyncio.to_thread(self._keys, file)})
+            await send_private(send, 200, {"keys": await asyncio.to_thread(self._keys, file)})
         elif method == "DELETE":
             found = _KEY_PATH.fullmatch(path)
             assert found is not None
             name = _named(file, found)
             key = await self._changed(file.revoke, name, by, self._gateway.clock.time())
-            await _say(send, 200, {"key": self._shown(key)})
+            await send_private(send, 200, {"key": self._shown(key)})
         else:
             body = await self._body(dict(scope["headers"]), head, receive)
             if body is not None:
@@ -90,7 +90,7 @@ class KeyRoutes:
         else:
             grace_s = _read_as(Rotation, body or b"{}").grace_s
             key, secret = await self._changed(file.rotate, _named(file, found), by, now, grace_s)
-        await _say(send, 201 if found is None else 200, {"key": self._shown(key), "secret": secret})
+        await send_private(send, 201 if found is None else 200, {"key": self._shown(key), "secret": secret})
 
     async def _changed(self, change: Callable[..., Any], *arguments: Any) -> Any:
         """Make a change, off the event loop; the next call here is already under it."""
@@ -173,8 +173,3 @@ def _read_as(kind: type[Any], body: bytes) -> Any:
         return convert(data, kind, "body")
     except ConfigError as error:
         raise InvalidRequest(error.message, param=error.param) from error
-
-
-async def _say(send: Send, status: int, value: dict[str, Any]) -> None:
-    headers = [JSON, (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
-    await send_body(send, status, headers, orjson.dumps(value))

@@ -6,7 +6,7 @@ from typing import Any
 
 from negawatt.errors import NotFound
 from negawatt.gateway import Gateway
-from negawatt.http_head import Head, Receive, Send, send_json
+from negawatt.http_head import Head, Receive, Send, send_private
 from negawatt.levers.admit import administrator
 from negawatt.watch.alert import iso
 
@@ -34,4 +34,4 @@ class WatchRoutes:
             found["classes"] = watch.slos()
         else:
             found |= {**watch.alerts(), "sinks": watch.sinks()}
-        await send_json(send, 200, found)
+        await send_private(send, 200, found)

@@ -27,7 +27,7 @@ from negawatt.errors import (
 )
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
-from negawatt.http_head import EVENTS, JSON, Head, Headers, Receive, Send, send_body
+from negawatt.http_head import EVENTS, JSON, PRIVATE, Head, Headers, Receive, Send, send_body
 from negawatt.ledger.explorer import find, one
 from negawatt.ledger.export import shown as shown_row
 from negawatt.ledger.rollup_reader import Reader, Snapshot
@@ -54,7 +54,6 @@ from negawatt.web_sources import (
 
 _API = "/admin/api/"
 _PERIOD = ("zone", "since", "until", "bucket")
-_PRIVATE: Headers = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _REQUEST = re.compile(r"/admin/api/requests/([^/]{1,300})")
 _MOST_BODY = 8_192
 _encode = msgspec.json.Encoder().encode
@@ -181,7 +180,7 @@ class WebRoutes:
         elif self.sessions.wait_s > 0:
             wait = str(int(self.sessions.wait_s) + 1).encode()
             error = RateLimited("too many failed attempts to sign in; try again in a minute")
-            await send_body(send, 429, [JSON, *_PRIVATE, (b"retry-after", wait)], _encode(body_of(error)))
+            await send_body(send, 429, [JSON, *PRIVATE, (b"retry-after", wait)], _encode(body_of(error)))
         else:
             with Guard(receive, self._gateway.alarms, self._gateway.config.server.body_timeout_s) as guard:
                 body = await self._read(head, receive) if (head.declared or 0) <= _MOST_BODY else b""
@@ -287,7 +286,7 @@ class WebRoutes:
         if self.live.watchers >= WATCHERS or self.live.closing:
             raise RateLimited(f"{WATCHERS} pages watch already")
         last = headers.get(b"last-event-id")
-        start: Headers = [EVENTS, *_PRIVATE, (b"x-accel-buffering", b"no")]
+        start: Headers = [EVENTS, *PRIVATE, (b"x-accel-buffering", b"no")]
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": start})
@@ -331,7 +330,7 @@ async def _send_file(send: Send, file: File, query: bytes, headers: Mapping[byte
 
 
 async def _say(send: Send, value: Any, *more: tuple[bytes, bytes]) -> None:
-    await send_body(send, 200, [JSON, *_PRIVATE, *more], _encode(value))
+    await send_body(send, 200, [JSON, *PRIVATE, *more], _encode(value))
 
 
 def _key_of(body: bytes, headers: Mapping[bytes, bytes]) -> str:

@@ -26,6 +26,8 @@ PATHS = [
     )],
     ("GET", "/metrics"),
 ]  # fmt: skip
+GUARDED = [one for one in PATHS if not one[1].endswith("session")]
+SHOWN = [path for method, path in PATHS if method == "GET" and not path.endswith(("live", "nw-1"))]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,13 @@ def guarded(configured: Callable[..., Json], tmp_path_factory: pytest.TempPathFa
     gateway = Gateway(tmp_path_factory.mktemp("guarded"), configured(keys=KEYS), STUB_KEY="k", CHIEF_KEY=CHIEF)
     yield gateway
     gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def other(guarded: Gateway) -> str:
+    """The key of another tenant, for calls alone."""
+    secret: str = admin(guarded, CHIEF, "POST", "keys", {"id": "other", "tenant": "other"}).json["secret"]
+    return secret
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
@@ -82,6 +91,29 @@ def test_our_own_pages_can(keyless: Gateway, guarded: Gateway) -> None:
         assert answer.status == 200, answer.body
         mine = {"cookie": answer.headers["set-cookie"].partition(";")[0], "host": host}
         assert guarded.get(f"{API}overview", mine).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_no_key_for_calls_opens_what_is_for_administrators(
+    guarded: Gateway, other: str, method: str, path: str
+) -> None:
+    """Nor does it say whether what is asked for is there; the metrics neither, which are of several tenants."""
+    told = {"content-type": "application/json"}
+    body = b"{}" if method == "POST" else None
+    for key, status in ((other, 403), ("wrong", 401), ("", 401)):
+        refused = guarded.request(method, path, body, {**told, "authorization": f"Bearer {key}"})
+        assert refused.status == status, refused.body
+        assert b"nobody" not in refused.body and b"nw-1" not in refused.body
+    assert guarded.request(method, path, body, {**told, "cookie": f"negawatt_session={other}"}).status == 401
+
+
+@pytest.mark.parametrize("path", SHOWN)
+def test_what_administrators_see_lies_in_no_cache(guarded: Gateway, path: str) -> None:
+    """Of a browser or a proxy."""
+    shown = guarded.get(path, bearer(CHIEF))
+    found = {name: shown.headers.get(name) for name in ("cache-control", "x-content-type-options")}
+    told = None if path == "/metrics" else "nosniff"
+    assert shown.status == 200 and found == {"cache-control": "no-store", "x-content-type-options": told}
 
 
 def test_a_link_from_anywhere_leads_to_the_pages(keyless: Gateway, guarded: Gateway) -> None:
