@@ -2,8 +2,8 @@
 
 The last message of a request may be a JSON object, its script: ``{"do": "stall", "tag": "t1", "chunks": 2}``; so may
 ``metadata.script``, beside a question in words. What a help desk is asked (`desk.py`) is answered as it would; anything
-else is answered as it is. ``GET /stats`` counts calls, connections and hang-ups, in all and for each tag; ``GET
-/last/TAG`` gives the tag's last request; ``POST /gate/NAME`` opens a gate that scripts wait at.
+else is answered as it is. ``GET /stats`` counts calls, connections, hang-ups and tokens charged for, in all or for
+each tag; ``GET /last/TAG`` gives the tag's last request; ``POST /gate/NAME`` opens a gate that scripts wait at.
 
 Run as ``python upstream.py``: it prints ``PORT n`` and serves until it is stopped.
 """
@@ -31,6 +31,7 @@ class Tag:
         self.open = 0
         self.most_open = 0
         self.hung_up_at: list[float] = []  # seconds since 1970
+        self.tokens = 0  # that are charged for, of the answers that it sent whole
         self.last: Json = {}
 
 
@@ -52,9 +53,10 @@ class Stub:
 
     def stats(self) -> Json:
         tags = {
-            name: {"calls": t.calls, "open": t.open, "most_open": t.most_open, "hung_up_at": t.hung_up_at}
+            name: {"calls": t.calls, "open": t.open, "most_open": t.most_open, "hung_up_at": t.hung_up_at,
+                   "tokens": t.tokens}
             for name, t in self.tags.items()
-        }
+        }  # fmt: skip
         return {
             "calls": self.calls, "connections": self.connections, "sent_bytes": self.sent_bytes, "tags": tags,
         }  # fmt: skip
@@ -132,7 +134,9 @@ class Conversation(asyncio.Protocol):
                 await self._stub.gate(script["gate"]).wait()
             await asyncio.sleep(script.get("delay_s", 0))
             failing = script.get("times") is None or number <= script["times"]
-            await DOINGS[script.get("do", "answer") if failing else "answer"](self, Part(request, script, number))
+            doing, part = script.get("do", "answer") if failing else "answer", Part(request, script, number)
+            await DOINGS[doing](self, part)
+            tag.tokens += part.tokens if doing == "answer" else 0
             self._tag = None  # from here on a close is nobody's hang-up
         finally:
             tag.open -= 1
@@ -201,6 +205,11 @@ class Part:
         pieces = [f"{word} " for word in self.text.split(" ")]
         pieces[-1] = pieces[-1][:-1]
         return pieces
+
+    @property
+    def tokens(self) -> int:
+        """What an answer to it is charged for."""
+        return 10 + len(self.words)
 
     def answer(self) -> Json:
         message: Json = {"role": "assistant", "content": self.text, "refusal": None}

@@ -147,8 +147,8 @@ class Upstream(Process):
         return found
 
     def tag(self, name: str) -> Json:
-        """What was asked under the tag *name*: calls, open, most_open, hung_up_at."""
-        nothing = {"calls": 0, "open": 0, "most_open": 0, "hung_up_at": []}
+        """What was asked under the tag *name*: calls, open, most_open, hung_up_at, tokens."""
+        nothing = {"calls": 0, "open": 0, "most_open": 0, "hung_up_at": [], "tokens": 0}
         found: Json = self.stats()["tags"].get(name, nothing)
         return found
 
