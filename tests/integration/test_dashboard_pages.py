@@ -202,6 +202,90 @@ def test_the_explorer_finds_and_pages_and_shows_a_call_whole(busy: Gateway, look
     assert page.evaluate(AUDIT) == []
 
 
+@pytest.fixture(scope="module")
+def governed(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with budgets, promises and judged tasks: three users, failed attempts, one ceiling nearly reached."""
+    budgets: list[Json] = [
+        {"name": "everything", "usd": 0.01, "per": "month", "owner": "platform"},
+        {"name": "each-user", "tokens": 400, "per": "month", "each": "user"},
+        {"name": "spare", "joules": 5_000.0, "per": "week", "of": {"class": "search"}, "at_limit": "queue"},
+    ]
+    config = configuration(upstream, budgets=budgets, alerts={"every_s": 0.2, "pending_s": 0.1, "anomalies": False})
+    config["classes"]["support"] |= {"success": {"answered": True}, "slo": {"error_rate": 0.05}}
+    one = Gateway(tmp_path_factory.mktemp("governed"), config, STUB_KEY="the-provider-key")
+    try:
+        for i in range(12):
+            user = ("ann", "bob", "ann", "cy")[i % 4]
+            say: Any = {"do": "status", "status": 500, "n": i} if i % 6 == 5 else {"text": "word " * (i + 8), "n": i}
+            one.post(chat(say, model="gpt-4o-mini", max_tokens=40), f"g-{i // 2}",
+                     x_negawatt_class="support", x_negawatt_user=user)  # fmt: skip
+        one.request("POST", "/v1/feedback", b'{"task_id": "g-0", "success": false}')
+        until(lambda: len(one.rows()) == 12, 10.0)
+        until(lambda: (one.get("/admin/api/overview").json["tiles"]["success"] or {}).get("judged") == 6, 10.0)
+        yield one
+    finally:
+        one.stop()
+
+
+def test_tiles_of_success_and_budget_are_what_the_ledger_holds(
+    governed: Gateway, look: Callable[..., web.Viewer]
+) -> None:
+    """What one success costs, how many there are, and how far the month's money goes: each equals a query."""
+    viewer = look(governed)
+    viewer.open()
+    viewer.screen("live-governed")
+    text = viewer.page.inner_text
+    last = "(SELECT ending = 'answered' FROM outcome o WHERE o.task_id = g.task_id ORDER BY received_at DESC LIMIT 1)"
+    said = "(SELECT success FROM feedback WHERE about = g.task_id)"
+    judged, succeeded, cost = ledger(
+        governed,
+        f"SELECT count(*), sum(success), sum(cost) FROM (SELECT coalesce({said}, {last}) AS success,"
+        " sum(cost_pusd) AS cost FROM outcome g GROUP BY task_id)",
+    )
+    assert (judged, succeeded) == (6, 3)
+    assert text("[data-tile=success] .mid") == written(viewer, "usd", cost / PUSD / succeeded)
+    assert f"{written(viewer, 'percent', succeeded / judged)} of {judged} judged succeeded" in text(
+        "[data-tile=success]"
+    )
+    spent = f"{written(viewer, 'usd', cost / PUSD)} of {written(viewer, 'usd', 0.01)}"
+    assert spent in text("[data-tile=forecast]")
+    viewer.open("classes")
+    row = text("tr[data-class=support]")
+    assert written(viewer, "usd", cost / PUSD / succeeded) in row
+    assert f"{written(viewer, 'percent', succeeded / judged)} succeeded" in row
+
+
+def test_the_page_of_budgets_shows_what_is_in_the_books(governed: Gateway, look: Callable[..., web.Viewer]) -> None:
+    """Spent, of what, of whom, until when: as `GET /admin/budgets` and the rows say; and how the promise stands."""
+    viewer = look(governed)
+    viewer.open("budgets")
+    viewer.screen("live-governed-budgets")
+    cards = viewer.page.locator(".budgets > li")
+    rows = governed.get("/admin/budgets").json["budgets"]
+    assert cards.count() == len(rows) == 5
+    texts = cards.all_inner_texts()
+    formats = {"usd": "usd", "tokens": "count", "joules": "joules"}
+    for row in rows:
+        whose = (row["whose"] or {}).get("user", "")
+        [card] = [one for one in texts if one.startswith(row["budget"]) and f"user {whose}" * bool(whose) in one]
+        form = formats[row["unit"]]
+        assert f"{written(viewer, form, row['spent'])} of {written(viewer, form, row['limit'])}" in card
+        assert written(viewer, "percent", float(row["spent"]) / float(row["limit"])) in card
+    assert [card for card in texts if "everything, each month" in card]
+    assert [card for card in texts if "class search, each week" in card and "at the limit it queues" in card]
+    for user in ("ann", "bob", "cy"):
+        used = ledger(governed, f"SELECT sum(input_tokens + output_tokens) FROM outcome WHERE user_id = '{user}'")[0]
+        [card] = [one for one in texts if f"user {user}" in one]
+        assert f"{written(viewer, 'count', used)} of 400" in card
+    [promise] = governed.get("/admin/slo").json["classes"]
+    assert (promise["class"], promise["promises"][0]["verdict"]) == ("support", "breached")
+    good, total = ledger(governed, "SELECT sum(ending = 'answered'), count(*) FROM outcome")
+    assert (promise["promises"][0]["good"], promise["promises"][0]["total"]) == (good, total)
+    level = viewer.page.locator("tr", has_text="support: error_rate")
+    assert "breached" in level.inner_text() or "firing" in level.inner_text()
+    assert "desk@example.com" in level.inner_text()
+
+
 def test_a_call_that_ends_appears_while_one_looks(
     start: Start, upstream: Upstream, look: Callable[..., web.Viewer]
 ) -> None:
