@@ -218,6 +218,22 @@ def test_only_the_same_tenant_and_permissions_are_heard(path: Path):
         ("default", "t", True), ("default", "u", False), ("other", "t", False)}  # fmt: skip
 
 
+def test_who_counts_tokens_attempts_nothing(path: Path):
+    """It is no task, turns no failure into a success, and asks for nothing anew."""
+    counting = {"operation": "count_tokens", "protocol": "count_tokens", "cost_pusd": 0, "input_tokens": 0}
+    rows = [
+        a_row(0, request_class="simple", **counting),
+        a_row(1, task_id="t", request_class="simple", ending="upstream_error"),
+        a_row(2, task_id="t", request_class="simple", **counting),
+        a_row(3, task_id="u", request_class="patient", user_id="ann", fingerprint="same"),
+        a_row(5, task_id="u", request_class="patient", user_id="ann", fingerprint="same", **counting),
+    ]
+    found = rolled(path, rows)
+    assert {name: (one.calls, one.success) for name, one in found.items()} == {"t": (1, False), "u": (1, True)}
+    (figure,) = figures(path)
+    assert (figure.tasks, figure.calls, figure.cost_usd) == (2, 2, pytest.approx(0.002))
+
+
 def test_what_the_gateway_asked_beside_a_call_belongs_to_its_task(path: Path):
     """It costs, and is neither a verdict nor the end; also where it comes before its call, or the call has a task."""
     beside = {"request_class": "simple"}

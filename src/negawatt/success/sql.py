@@ -42,6 +42,8 @@ _TENANT = "coalesce(o.tenant, 'default')"
 _TASK = "coalesce(o.task_id, o.aside_for, o.id)"
 _WHO = "coalesce('u' || o.user_id, 's' || o.session_id)"
 _NEW = "o.rowid > :mark AND o.rowid <= :upto"
+# Who counts tokens asks for no answer: that is no attempt at anything, and costs nothing.
+_ATTEMPT = "o.operation IS NOT 'count_tokens'"
 _LONGEST_S = 3_600  # of a call, as far as it may be found that it was asked again
 
 # Who asked what when, of the classes in which asking again counts.
@@ -49,7 +51,7 @@ ASKED = f"""
 INSERT OR IGNORE INTO task_ask
 SELECT o.fingerprint, {_TENANT}, {_WHO}, o.received_at, o.id, o.received_at + o.duration_s, {_TASK}
 FROM outcome o JOIN task_rule r ON r.request_class = o.request_class AND r.no_retry_within_s IS NOT NULL
-WHERE {_NEW} AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AND o.aside_for IS NULL
+WHERE {_NEW} AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AND o.aside_for IS NULL AND {_ATTEMPT}
 """
 TOUCHED_BY_ROWS = f"INSERT OR IGNORE INTO temp.touched SELECT {_TENANT}, {_TASK} FROM outcome o WHERE {_NEW}"
 NEWEST_TOUCH = "SELECT max(seq) FROM (SELECT seq FROM task_touched ORDER BY seq LIMIT ?)"
@@ -130,6 +132,7 @@ SELECT p.tenant, p.task, p.place, o.id, o.received_at AS at, {_ENDED} AS ended, 
             AND a.at > {_ENDED} AND a.at <= {_ENDED} + r.no_retry_within_s) AS asked_again
 FROM temp.place p CROSS JOIN outcome o ON o.rowid = p.place
 LEFT JOIN task_rule r ON r.request_class = o.request_class
+WHERE {_ATTEMPT}
 """
 # By what its class declares: all of it has to hold, and what cannot be seen leaves it open.
 _GUESS = """
