@@ -95,10 +95,7 @@ TOP = {
     "doors", "key_routes", "watching", "watch_routes",
     "feedback_routes", "succeeding",
     "budgeting", "budget_routes",
-    "web_routes", "web_sources", "governing",
-    "dashboard",
-    "web_routes", "web_sources", "governing", "origins",
-    "web_routes", "web_sources", "governing", "origins", "readiness",
+    "web_routes", "web_sources", "governing", "origins", "readiness", "dashboard",
 }  # fmt: skip
 # What the values at the top may be made of.
 VALUES_MAY_USE = {"economics"}

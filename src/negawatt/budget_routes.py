@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from negawatt.errors import BudgetsUnavailable, StoreError
 from negawatt.gateway import Gateway
 from negawatt.http_head import Head, Receive, Send, send_private
 from negawatt.levers.admit import administrator
@@ -23,5 +24,8 @@ class BudgetRoutes:
     async def __call__(self, scope: Any, head: Head, receive: Receive, send: Send) -> None:
         administrator(self._gateway.keyring, head.hints.key)
         purse, now = self._gateway.purse, self._gateway.clock.time()
-        found = [] if purse is None else await purse.states()
+        try:
+            found = [] if purse is None else await purse.states()
+        except StoreError as error:
+            raise BudgetsUnavailable(f"the budgets cannot be asked at the moment: {error.message}") from error
         await send_private(send, 200, {"budgets": [state.data(now) for state in found]})

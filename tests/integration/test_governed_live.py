@@ -289,6 +289,23 @@ def test_what_the_pages_say_of_budgets_is_in_the_books_and_on_the_ledger(shared:
     assert (tile["name"], tile["spent_usd"], tile["limit_usd"]) == ("all-money", everything["spent"], 1_000.0)
 
 
+def test_books_that_cannot_be_asked_stop_spending_and_are_told_as_unknown(
+    start: Start, configured: Configured, upstream: Upstream, task: str
+) -> None:
+    """503 to callers and administrators, and a page without figures; nobody is asked meanwhile."""
+    budgets = [{"name": "all", "tokens": 1_000, "owner": "platform"}]
+    gateway = start(configured(budgets=budgets, budgeting={"store": "redis://127.0.0.1:9/0"}))
+    refused = gateway.post(chat({"tag": task}, model=MODEL))
+    assert (refused.status, refused.error["code"]) == (503, "budgets_unavailable")
+    assert upstream.tag(task)["calls"] == 0
+    answer = gateway.get("/admin/budgets")
+    assert (answer.status, answer.error["code"]) == (503, "budgets_unavailable")
+    assert "redis at 127.0.0.1:9" in answer.error["message"]
+    [row] = gateway.get("/admin/api/budgets").json["budgets"]
+    assert (row["name"], row["limit"], row["spent"], row["reserved"]) == ("all", 1_000, None, None)
+    assert 'negawatt_up{part="budgets"} 0' in gateway.get("/metrics").body.decode()
+
+
 # -- promises and alerts -----------------------------------------------------------------------------------------------
 
 
