@@ -218,9 +218,9 @@ async def test_who_is_cancelled_in_the_middle_reserves_nothing(replica: Callable
 
 
 async def test_a_server_that_is_gone_is_said_and_told_when_it_is_back(
-    replica: Callable[..., RedisBooks], start_redis: Callable[..., RedisServer]
+    replica: Callable[..., RedisBooks], start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
 ):
-    """Reservations fail at once; what was spent meanwhile is told as soon as the server answers again."""
+    """Reservations fail at once; what was spent is told as soon as the server answers again, and that it waits once."""
     server = start_redis()
     books = replica(server, timeout_ms=300)
     mine = wants(60)
@@ -240,6 +240,7 @@ async def test_a_server_that_is_gone_is_said_and_told_when_it_is_back(
         except StoreError:
             pass  # it leaves the server alone for a moment
         await asyncio.sleep(0.1)
+    assert ["settlements wait" in line for line in caplog.messages] == [True]
 
 
 async def test_a_server_that_takes_nothing_is_said(

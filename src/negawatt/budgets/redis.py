@@ -171,13 +171,16 @@ class RedisBooks:
 
     async def _tell(self) -> None:
         """Tell the server what was spent, until there is nothing left to tell."""
+        told = False  # that they wait: once, and not at each try
         while self._waiting:
             batch = self._waiting[:_BATCH]
             try:
                 await self._server.run(redis_scripts.SETTLE, *(part for told in batch for part in told))
             except StoreError as error:
                 # It may have been settled: a second time is a no-op.
-                log.warning("budgets: %d settlements wait: %s", len(self._waiting), error.message)
+                if not told:
+                    log.warning("budgets: settlements wait until they can be told: %s", error.message)
+                told = True
                 await asyncio.sleep(_AGAIN_S)
                 continue
             del self._waiting[: len(batch)]
