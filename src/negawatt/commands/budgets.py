@@ -85,11 +85,15 @@ def _show(found: Sequence[Mapping[str, Any]]) -> None:
 
     from negawatt.proof.formats import one_line
 
-    table = Table("budget", "whose", "spent", "reserved", "limit", "left", "resets", box=None)
+    table = Table(box=None)
+    for name in ("budget", "whose", "spent", "reserved", "limit", "left", "resets"):
+        table.add_column(name, overflow="fold")
     for one in found:
         whose = ", ".join(str(part) for part in (one["whose"] or {}).values() if part is not None)
         unit = one["unit"]
-        cells = (one["budget"], whose or "all", one["spent"], one["reserved"], f"{one['limit']} {unit}",
-                 f"{one['left_share']:.1%}", one["resets_at"])  # fmt: skip
+        cells = (
+            one["budget"], whose or "all", one["spent"], one["reserved"], f"{one['limit']} {unit}",
+            f"{one['left_share']:.1%}", one["resets_at"].replace("T", " ").replace(":00Z", " UTC"),
+        )  # fmt: skip
         table.add_row(*(Text(one_line(str(cell))) for cell in cells))  # as they are: callers name users and models
     Console().print(table)
