@@ -108,6 +108,7 @@ def test_feedback_is_written_to_the_ledger(folder: Path):
     assert verdicts == {"t0": True, "t1": False, "t2": False, "t3": True}
     for words, field in (
         (["--success"], "call_id"),
+        (["--success", "--ledger", "none.sqlite"], "call_id"),
         (["--task", "t"], "success"),
         (["--task", "t", "--score", "2"], "score"),
     ):

@@ -196,9 +196,9 @@ def _written(path: Path, fields: dict[str, Any], tenant: str) -> dict[str, Any]:
     from negawatt.success.telling import checked, said_by
     from negawatt.success.telling import feedback as word_of
 
+    word = word_of(checked(said_by(fields)), Caller(tenant=tenant), NO_HINTS, time.time())
     if not path.exists():
         raise InputError(f"{path}: there is no ledger here")
-    word = word_of(checked(said_by(fields)), Caller(tenant=tenant), NO_HINTS, time.time())
     with closing(opened(path)) as connection:
         (new,) = kept(connection, [word])
     if isinstance(new, InvalidRequest):
