@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from negawatt.caller import Caller
-from negawatt.errors import InvalidRequest
+from negawatt.config import Config
+from negawatt.errors import InvalidRequest, PermissionDenied
+from negawatt.gateway import Gateway
+from negawatt.http_head import Head
+from negawatt.ledger.memory import MemoryLedger
 from negawatt.statistics import Bootstrap
 from negawatt.web import asking
 from negawatt.web.forecast import DAYS, forecast
@@ -20,6 +24,7 @@ from negawatt.web.intervals import Interval, at_most, of_sums, rate, student, to
 from negawatt.web.pages import POLICY, load
 from negawatt.web.period import begins, day_of, month_of, period_of
 from negawatt.web.sessions import Sessions, cookie_of, set_cookie
+from negawatt.web_routes import WebRoutes
 
 NOON = 1_790_510_400.0  # 2026-09-27T12:00:00Z
 
@@ -221,6 +226,32 @@ def test_a_session_ends_by_itself():
     left, _ = sessions.begin(caller, b"digest")
     sessions.end(left)
     assert sessions.find(left) is None
+
+
+async def test_the_pages_answer_no_page_of_elsewhere_whoever_serves_them(tmp_path, monkeypatch):
+    """They may stand on a port of their own, without the server that looks after every other door."""
+    monkeypatch.chdir(tmp_path)
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def nothing(*_):
+        raise AssertionError("nobody reads a body here")
+
+    async with Gateway.open(Config(), ledger=MemoryLedger(), providers={}) as gateway:
+        routes = WebRoutes(gateway, nothing)
+        for param, told in (
+            ("host", [(b"host", b"rebound.example")]),
+            ("origin", [(b"host", b"127.0.0.1"), (b"origin", b"https://elsewhere.example")]),
+            ("origin", [(b"host", b"127.0.0.1"), (b"sec-fetch-site", b"cross-site")]),
+        ):
+            scope = {"method": "GET", "path": "/admin/api/session", "query_string": b"", "headers": told}
+            with pytest.raises(PermissionDenied) as caught:
+                await routes(scope, Head.of(told), nothing, send)
+            assert caught.value.param == param and not sent
+        await routes({**scope, "headers": told[:1]}, Head.of(told[:1]), nothing, send)
+        assert sent[0]["status"] == 200
 
 
 def test_sessions_are_bounded_and_not_to_be_guessed():

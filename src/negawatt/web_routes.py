@@ -32,6 +32,7 @@ from negawatt.ledger.explorer import find, one
 from negawatt.ledger.export import shown as shown_row
 from negawatt.ledger.rollup_reader import Reader, Snapshot
 from negawatt.levers.admit import administrator
+from negawatt.origins import refuse_foreign_pages
 from negawatt.web import asking, tables
 from negawatt.web.live import WATCHERS, Live
 from negawatt.web.overview import overview
@@ -117,6 +118,9 @@ class WebRoutes:
         if file is not None:
             await _send_file(send, file, scope["query_string"], headers)
             return
+        # Here as well as in the server: these routes may stand on a port of their own.
+        keyless = self._gateway.keyring.open
+        refuse_foreign_pages(head, scope["headers"], self._gateway.config.server, keyless=keyless)
         try:
             if path == f"{_API}session":
                 await self._session(scope["method"], head, headers, receive, send)
