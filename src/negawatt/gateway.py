@@ -38,7 +38,7 @@ from negawatt.economics.counting import TokenCounter
 from negawatt.economics.tokenizer_files import TokenizerFiles
 from negawatt.embedders import Embedder
 from negawatt.errors import InvalidRequest
-from negawatt.keys import scope_of
+from negawatt.keys import scope_of, user_of
 from negawatt.layers.cache import Layers
 from negawatt.ledger import Ledger
 from negawatt.levers.admit import Admit, Callers, within_scope
@@ -320,7 +320,7 @@ class Gateway:
 
         None where nothing is kept of it, or it is another's. Raises `StoreError`.
         """
-        mine = whose(caller.tenant, scope_of(caller, hints, personal=False).permissions, hints.user or caller.user)
+        mine = whose(caller.tenant, scope_of(caller, hints, personal=False).permissions, user_of(caller, hints))
         text = await self.originals.text(name, mine)
         if text is not None:
             return {"id": name, "text": text}

@@ -18,6 +18,7 @@ import orjson
 from negawatt.call import Call, Request
 from negawatt.caller import Caller, Headers, Hints, Scope
 from negawatt.config import RequestClass
+from negawatt.errors import PermissionDenied
 from negawatt.protocol import Identified
 
 NEEDS = {
@@ -82,6 +83,14 @@ def digests_of(digests: Iterable[str]) -> str | None:
     return ",".join(sorted({one.strip() for one in digests if one.strip()})) or None
 
 
+def user_of(caller: Caller, hints: Hints) -> str | None:
+    """Return on whose behalf *caller* asks. Raises `PermissionDenied` where the key is another user's own."""
+    if hints.user is None or caller.user in (None, hints.user):
+        return hints.user or caller.user
+    header = "x-negawatt-user"
+    raise PermissionDenied(f"{header}: this key is one user's own, and speaks for nobody else", param=header)
+
+
 def scope_of(
     caller: Caller, hints: Hints, *, personal: bool, model_policy: str | None = None, headers: Headers | None = None
 ) -> Scope:
@@ -92,7 +101,7 @@ def scope_of(
     return Scope(
         tenant=caller.tenant,
         permissions=permissions,
-        user=(hints.user or caller.user) if personal else None,
+        user=user_of(caller, hints) if personal else None,
         corpus_version=hints.corpus_version,
         prompt_version=hints.prompt_version,
         tool_digests=None if hints.tool_digests is None else digests_of(hints.tool_digests.split(",")),

@@ -117,6 +117,24 @@ def test_a_personal_class_divides_users(guarded: Gateway, upstream: Upstream, ta
     assert asked(guarded, task, "FEW", **mine) != asked(guarded, task, "FEW", **mine)
 
 
+def test_a_key_of_one_user_speaks_for_nobody_else(guarded: Gateway, upstream: Upstream, task: str) -> None:
+    """Ann may say that she is Ann; Bob may not, wherever he says it. A key without a user speaks for its users."""
+    own = asked(guarded, task, "ANN", x_negawatt_class="mine")
+    assert asked(guarded, task, "ANN", x_negawatt_class="mine", x_negawatt_user="ann") == own
+    body, as_ann = chat({"tag": task}, temperature=0), {**bearer("BOB"), "x-negawatt-user": "ann"}
+    refused = [
+        guarded.post(body, None, x_negawatt_class="mine", **as_ann),
+        guarded.request("GET", "/v1/cache/retrieval?key=k", None, as_ann),
+        guarded.request("GET", "/v1/shaped/nw-1", None, as_ann),
+        guarded.request("POST", "/v1/feedback", b'{"task_id": "t", "success": true}', as_ann),
+    ]
+    assert [(one.status, one.error["param"]) for one in refused] == [(403, "x-negawatt-user")] * len(refused)
+    assert upstream.tag(task)["calls"] == 1
+    zoe = {**bearer("EVE"), "x_negawatt_user": "zoe"}
+    assert guarded.post(chat({"tag": task}), task, x_negawatt_class="mine", **zoe).status == 200
+    assert guarded.one_row(task)["user_id"] == "zoe"
+
+
 def test_a_class_that_needs_a_corpus_version_keeps_nothing_without(
     guarded: Gateway, upstream: Upstream, task: str
 ) -> None:

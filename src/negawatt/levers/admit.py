@@ -19,7 +19,7 @@ from negawatt.errors import (
     RateLimited,
     RequestTooLarge,
 )
-from negawatt.keys import scope_of
+from negawatt.keys import scope_of, user_of
 from negawatt.pipeline import Handler
 from negawatt.recall.policy import callers_tags
 from negawatt.reply import Reply
@@ -157,7 +157,7 @@ class Admit:
     def _admitted(self, call: Call) -> Call:
         caller = call.caller or ANYONE
         if call.hints.user is not None:
-            caller = msgspec.structs.replace(caller, user=call.hints.user)
+            caller = msgspec.structs.replace(caller, user=user_of(caller, call.hints))
         model = call.request.model
         if not caller.may_use(model):
             raise PermissionDenied(f"model: this key may not use {model!r}", param="model")

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from negawatt.caller import Caller, Hints
 from negawatt.errors import InvalidRequest
-from negawatt.keys import scope_of
+from negawatt.keys import scope_of, user_of
 from negawatt.ledger.feedback import Feedback
 
 MOST_BYTES = 65_536
@@ -55,7 +55,7 @@ def feedback(said: Said, caller: Caller, hints: Hints, at: float) -> Feedback:
         at=at, tenant=caller.tenant, permissions=scope_of(caller, hints, personal=False).permissions,
         kind="call" if said.call_id is not None else "task", about=said.call_id or said.task_id or "",
         success=said.success, score=said.score, useful_tokens=said.useful_tokens, reason=said.reason,
-        user_id=hints.user or caller.user, key_id=caller.key_id, idempotency_key=said.idempotency_key,
+        user_id=user_of(caller, hints), key_id=caller.key_id, idempotency_key=said.idempotency_key,
     )  # fmt: skip
 
 
