@@ -62,8 +62,15 @@ def _asked(
     address = f"{url.rstrip('/').removesuffix('/v1')}{path}"
     data = None if body is None else orjson.dumps(body)
     request = urllib.request.Request(address, data, headers=headers, method=method)
+    # Not `urlopen`: it would take the key to wherever an answer sends it.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
+    ):  # fmt: skip
+        opener.add_handler(handler())
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
             found: Any = orjson.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise InputError(f"{url}: {_message(error.read()) or f'status {error.code}'}") from error
