@@ -104,6 +104,22 @@ async def test_a_call_beyond_the_limit_is_refused_by_name():
 
 
 @virtual
+async def test_a_budget_that_has_refused_a_call_and_is_nearly_spent_says_so_until_it_begins_anew():
+    """Not for one call that is too long for what is left of a budget that still has much."""
+    async with world(budgets=[budget(tokens=1_300)]) as w:
+        for number in range(5):
+            await w.ask(chat(str(number), max_tokens=50))
+        await refused(w, chat("too long", max_tokens=1_200))
+        assert not (await state(w)).refuses
+        for number in range(5):
+            await w.ask(chat(f"more {number}", max_tokens=20))
+        await refused(w)
+        assert (await state(w)).refuses and (await state(w)).spent == 10 * TOKENS
+        await asyncio.sleep(86_400)
+        assert not (await state(w)).refuses
+
+
+@virtual
 async def test_what_a_cache_answers_is_never_refused():
     """A used-up budget still gives what was answered before: it costs nothing."""
     async with world(budgets=[budget(tokens=400)]) as w:

@@ -170,7 +170,7 @@ async def test_what_could_not_be_kept_is_tried_again():
 class Purse:
     """A budget with what the watch looks at."""
 
-    unit, owner = "usd", "finance"
+    unit, owner, refuses = "usd", "finance", False
 
     def __init__(self, budget: str, spent: float, limit: float, start: float, end: float) -> None:
         self.budget, self.whose = budget, None
@@ -213,6 +213,15 @@ def test_a_budget_that_will_not_last_alerts_and_one_that_is_spent_is_urgent():
     assert found(4.0, 500.0) == (False, "warning") and found(6.0, 500.0) == (True, "warning")
     assert found(6.0, 500.0, 1.5) == (False, "warning") and found(6.0, 500.0, None) == (False, "warning")
     assert found(10.0, 10.0, None) == (True, "critical")
+
+
+def test_a_budget_that_refuses_calls_is_urgent_though_a_little_is_left():
+    """However early in its period: what is left is of no use to anybody."""
+    budget = Purse("team", 9.5, 10.0, 0.0, 1000.0)
+    budget.refuses = True
+    [one] = budget_conditions([budget], None, 10.0)
+    assert (one.active, one.severity) == (True, "critical")
+    assert "9.5 of 10 usd are spent, and calls" in one.message
 
 
 @virtual

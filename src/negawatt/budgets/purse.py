@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from negawatt.budgets import Books, How, Reservation, Short
+from negawatt.budgets import Books, How, LineId, Reservation, Short
 from negawatt.budgets.foresee import Foresight, Kind
 from negawatt.budgets.rules import Payers, Rule, Rules, facts_of
 from negawatt.budgets.states import BudgetState, moment, states
@@ -26,6 +26,8 @@ _UNKNOWN = (None, None, None)
 _LOOK_S = 0.25  # where others may give something back that nobody here sees
 _SPARE_S = 0.05  # before the call's deadline: who is refused then is told why
 _EARLY_S = 0.002  # an event loop's timer may wake a moment early
+_NEARLY = 0.9  # share of a limit: what refuses a call when so much is spent, is used up
+_MOST_USED_UP = 10_000  # budgets of which that is kept
 _SOON_S = 1.0  # after which it may be tried again, where what is missing is only reserved
 Settle = Callable[[Attempt], None]
 
@@ -82,6 +84,7 @@ class Purse:
         priced = self._rules.units != {"tokens"}
         self._foresight = Foresight(settings, accounts, priced=priced, newer_word=newer_word)
         self._waiting = Waiting()
+        self._used_up: set[LineId] = set()
         self._downgrades = any(budget.at_limit == "downgrade" for budget in budgets)
         self._down = False
 
@@ -205,6 +208,10 @@ class Purse:
         message = f"budget {rule.name!r}: {why}; it begins anew at {moment(until)}"
         if amount > limit:
             message = f"budget {rule.name!r}: this call alone may cost more than all of it; ask for a shorter answer"
+        elif short is not None and not passing and short.spent >= _NEARLY * limit:
+            if len(self._used_up) >= _MOST_USED_UP:
+                self._used_up.clear()
+            self._used_up.add(paid.lines.ids[place])
         self._counts.count("negawatt_budget_refused_total", budget=rule.name)
         wait_s = _SOON_S if passing else max(1.0, until - now)
         return BudgetExceeded(message, budget=rule.name, resets_at=until, retry_after_s=wait_s, passing=passing)
@@ -257,4 +264,4 @@ class Purse:
 
     async def states(self) -> list[BudgetState]:
         """Return how every budget stands; of those with one for each only those that were used. Raises `StoreError`."""
-        return states(self._rules.rules, await self._books.lines(), self._clock.time())
+        return states(self._rules.rules, await self._books.lines(), self._clock.time(), self._used_up)

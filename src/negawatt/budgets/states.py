@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from negawatt.budgets import Line
+from negawatt.budgets import Line, LineId
 from negawatt.budgets.rules import SCALES, Rule, whose
 
 _TOO_SOON = 0.02  # share of the period: what was spent in it says nothing yet of the rest
@@ -20,7 +20,7 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
 
     *whose*: a key, a user with their tenant, ...; None: all who are meant. *reserved* belongs to calls under way.
     *assumed* and *unknown* count attempts: whose amount is what was reserved for them, because nobody knows what they
-    cost; and for which nothing could be counted at all.
+    cost; and for which nothing could be counted at all. *refuses*: it is nearly spent, and a call did not fit any more.
     """
 
     budget: str
@@ -36,6 +36,7 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     period_end: int
     assumed: int = 0
     unknown: int = 0
+    refuses: bool = False
 
     @property
     def left(self) -> Decimal:
@@ -75,8 +76,13 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def states(rules: Sequence[Rule], lines: Iterable[Line], now: float) -> list[BudgetState]:
-    """Return the state of each of *rules*, in their order; of what is no budget any more, nothing."""
+def states(
+    rules: Sequence[Rule], lines: Iterable[Line], now: float, refusing: Collection[LineId] = ()
+) -> list[BudgetState]:
+    """Return the state of each of *rules*, in their order; of what is no budget any more, nothing.
+
+    *refusing*: the lines that are nearly spent, and had too little left for a call.
+    """
     found: dict[str, list[Line]] = {}
     for line in lines:
         found.setdefault(line.id[0], []).append(line)
@@ -86,11 +92,11 @@ def states(rules: Sequence[Rule], lines: Iterable[Line], now: float) -> list[Bud
         own = [line for line in found.get(rule.key, ()) if line.id[2] == period.start]
         if not own and rule.budget.each is None:
             own = [Line((rule.key, "", period.start), period.end, 0, 0)]
-        told += [_state(rule, line) for line in sorted(own)]
+        told += [_state(rule, line, refuses=line.id in refusing) for line in sorted(own)]
     return told
 
 
-def _state(rule: Rule, line: Line) -> BudgetState:
+def _state(rule: Rule, line: Line, *, refuses: bool) -> BudgetState:
     budget, scale = rule.budget, Decimal(SCALES[rule.unit])
     said = whose(line.id[1])
     names = ("tenant", "user") if budget.each == "user" else (budget.each or "",)
@@ -108,6 +114,7 @@ def _state(rule: Rule, line: Line) -> BudgetState:
         period_end=line.until,
         assumed=line.assumed,
         unknown=line.unknown,
+        refuses=refuses,
     )
 
 

@@ -48,6 +48,8 @@ class Budget(Protocol):
     @property
     def spent(self) -> Decimal: ...
     @property
+    def refuses(self) -> bool: ...
+    @property
     def period_start(self) -> float: ...
     @property
     def period_end(self) -> float: ...
@@ -108,15 +110,17 @@ def cache_conditions(
 
 
 def budget_conditions(budgets: Iterable[Budget], forecast: float | None, now: float) -> Iterator[Condition]:
-    """Yield, of each budget, whether it is spent, or will be at the present pace: *forecast* times its limit."""
+    """Yield, of each budget, whether it is used up, or will be at the present pace: *forecast* times its limit."""
     for budget in budgets:
         spent, limit, ahead = float(budget.spent), float(budget.limit), forecast_of(budget, now)
-        gone = spent >= limit
+        gone = spent >= limit or budget.refuses
         active = gone or (forecast is not None and ahead is not None and ahead > forecast * limit)
         about = budget.budget
         if budget.whose:
             about += " of " + ", ".join(f"{name} {value}" for name, value in budget.whose.items())
         message = f"budget {about}: {spent:.4g} of {limit:.4g} {budget.unit} are spent"
+        if gone and spent < limit:
+            message += ", and calls for which that leaves too little are refused"
         if ahead is not None and not gone:
             message += f"; at this pace it will be {ahead:.4g} by {iso(budget.period_end)}"
         yield Condition(
