@@ -38,7 +38,8 @@ function alerts(context, { alerts: rows, alarms }) {
 
 function budgetsOf(context, { budgets: rows, configured }) {
   if (!configured && context.alone) return section("Budgets", ELSEWHERE);
-  if (!configured || !rows.length) return section("Budgets", null, nothing("No budget is configured.", h("p", null, "A budget holds tokens, money or energy of a key, user, tenant, class, model, or of all: reserved before a call, settled after it, never exceeded.")));
+  if (configured && !rows.length) return section("Budgets", null, nothing("No budget has been used yet.", h("p", null, "There is one for each key, user, tenant, class or model, from its first call on.")));
+  if (!configured) return section("Budgets", null, nothing("No budget is configured.", h("p", null, "A budget holds tokens, money or energy of a key, user, tenant, class, model, or of all: reserved before a call, settled after it, never exceeded.")));
   const fullest = rows.length > MOST_CARDS ? [...rows].sort((a, b) => spentOf(b) - spentOf(a)).slice(0, MOST_CARDS) : rows;
   const all = fullest === rows ? null : h("div", { class: "card" }, details(`All ${f.count(rows.length)} budgets`, table("Budgets", [
     { head: "budget", rowHead: true, cell: (row) => [name(row.name), h("span", { class: "under" }, h("bdi", null, coverage(row)))] },
@@ -66,8 +67,12 @@ function budget(context, row) {
     meter(spent ?? 0, kind, held !== null && row.reserved ? held : null),
     h("p", { class: "detail" }, [spent === null ? null : f.percent(spent), row.reserved ? `${form(row.reserved)}${unit} reserved` : null, row.resets_s ? `resets ${context.times.moment(row.resets_s)}` : null].filter(Boolean).join(" · ")),
     f.known(row.forecast) ? h("p", { class: "detail" }, `by its end ${form(row.forecast)}${unit} if it goes on like this `, row.forecast > row.limit && spent < 1 ? badge("attention", "over budget") : null) : null,
-    h("p", { class: "detail" }, `at the limit it ${POLICIES[row.policy] ?? row.policy}`));
+    h("p", { class: "detail" }, `at the limit it ${POLICIES[row.policy] ?? row.policy}`),
+    row.unknown ? h("p", { class: "detail" }, h("b", null, `without ${calls(row.unknown)} of unknown cost`)) : null,
+    row.assumed ? h("p", { class: "detail" }, `${calls(row.assumed)} counted as reserved`) : null);
 }
+
+const calls = (n) => `${f.count(n)} ${n === 1 ? "call" : "calls"}`;
 
 function levels(context, { slos: rows }) {
   if (!rows.length) return null;
