@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from cascades import Models
 from test_route import Embedder
-from worlds import ONLY, World, chat, decisions, settled, virtual, world
+from worlds import ONLY, World, chat, configured, decisions, settled, virtual, world
 
 from negawatt.caller import Hints
-from negawatt.errors import AuthenticationError, InvalidRequest
+from negawatt.errors import AuthenticationError, InvalidRequest, StoreError
+from negawatt.gateway import Gateway
 from negawatt.ledger.sqlite import SqliteLedger
 from negawatt.success.figures import Figures, figures_in
 from negawatt.success.keeping import catch_up, in_memory
@@ -125,3 +127,23 @@ async def test_the_gauge_is_the_cost_of_the_last_day_and_the_counter_what_change
     assert not any(thread.name == "negawatt-tasks" for thread in threading.enumerate())
     ledger.close()
     assert {one.request_class: one.success for one in tasks(path)} == {"faq": True, "mail": None}
+
+
+async def test_feedback_that_the_disk_does_not_take_may_be_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """While another process holds the file: a 503 that says so; afterwards the same counts once."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    said = {"task_id": "t", "success": True}
+    async with Gateway.open(configured(), ledger=ledger, environ={"OPENAI_API_KEY": "any"}) as gateway:
+        with closing(sqlite3.connect(ledger.path, isolation_level=None, timeout=20.0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            monkeypatch.setattr("negawatt.succeeding._DISK_S", 0.2)
+            with pytest.raises(StoreError, match="send it again") as refused:
+                await gateway.feedback(said)
+            assert (refused.value.status, refused.value.code) == (503, "store_failed")
+            other.execute("COMMIT")
+        monkeypatch.setattr("negawatt.succeeding._DISK_S", 20.0)
+        again = await gateway.feedback(said)
+        assert again["recorded"] != again["repeated"]
+    ledger.close()
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        assert connection.execute("SELECT count(*) FROM feedback").fetchone() == (1,)

@@ -76,8 +76,10 @@ class InputError(NegawattError):
 
 
 class StoreError(NegawattError):
-    """A cache backend failed. Levers turn it into a miss with a Decision that says so."""
+    """A store cannot be asked, or its disk takes nothing. Levers turn it into a miss with a Decision that says so."""
 
+    status = 503
+    type = "service_unavailable_error"
     code = "store_failed"
 
 
