@@ -180,7 +180,7 @@ class Viewer:
         """Go to a view, and wait until it is drawn."""
         self.page.goto(f"{self.url}/#/{view}")
         self.page.wait_for_selector("main h1")
-        self.page.wait_for_selector(".loading", state="detached")
+        self.page.wait_for_selector(f'body[data-signed=no], #page[data-shown="#/{view}"]')
 
     def screen(self, name: str, *, whole: bool = True) -> Path:
         """Keep a picture of the window."""

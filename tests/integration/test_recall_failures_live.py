@@ -70,7 +70,7 @@ def test_a_damaged_file_is_set_aside(
         assert said(client(gateway), "Is it cold here?")[0] == "miss"
         until(lambda: said(client(gateway), "Is it cold here?")[0] == "exact")  # kept beside the answer
         if name == "index.sqlite":
-            until(lambda: counts(tmp_path) == (1, 1))
+            until(lambda: min(counts(tmp_path)) >= 1)
     finally:
         gateway.stop()
 

@@ -129,7 +129,7 @@ def test_two_gateways_may_share_the_files(
     request = chat({"tag": task}, temperature=0)
     one.post(request, task)
     one.one_row(task)
-    assert other.post(request, f"{task}-other").headers["x-negawatt-cache"] == "exact"
+    until(lambda: other.post(request, f"{task}-other").headers["x-negawatt-cache"] == "exact")  # kept beside the answer
 
     def hammer(gateway: Gateway) -> None:
         for i in range(60):

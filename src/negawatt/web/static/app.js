@@ -92,7 +92,9 @@ class App {
     clearTimeout(this._due);
     this._due = null;
     const { view } = this.route;
+    const { hash } = location;
     if (this.drawn !== view) this._waiting(view);
+    this.page.setAttribute("aria-busy", "true");
     try {
       const shown = await viewOf(view);
       const data = await shown.load(this.context);
@@ -106,7 +108,11 @@ class App {
     } catch (error) {
       if (error.name !== "AbortError") this._failed(error);
     } finally {
-      if (this._asking === asking) this._asking = null;
+      if (this._asking === asking) {
+        this._asking = null;
+        this.page.removeAttribute("aria-busy");
+        this.page.dataset.shown = hash;
+      }
     }
     this._tellLive();
   }
