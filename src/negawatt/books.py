@@ -17,7 +17,9 @@ from negawatt.registry import LEDGERS, open_backend
 
 def open_ledger(config: Config, clock: Clock) -> Ledger:
     """Return the ledger that *config* names. Raises `ConfigError`, or `InputError` for a file that is none."""
-    ledger: Ledger = open_backend(LEDGERS, "negawatt.ledgers", config.ledger.url, "ledger.url", clock)
+    url = config.ledger.url
+    more = {} if config.ledger.rollups or not url.startswith("sqlite:") else {"rollups": False}
+    ledger: Ledger = open_backend(LEDGERS, "negawatt.ledgers", url, "ledger.url", clock, **more)
     return ledger
 
 

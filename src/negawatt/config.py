@@ -56,6 +56,7 @@ class Server(Section, frozen=True):
 class Ledger(Section, frozen=True):
     url: str = "sqlite:///negawatt.sqlite"
     keep_content: bool = False  # keep requests and answers as well, so that they can be replayed
+    rollups: bool = True  # keep sums of the rows, for the dashboard and for the cost of a success; SQLite alone has any
 
 
 class Tokenizer(Section, frozen=True):

@@ -53,7 +53,9 @@ def shown(gateway: Gateway) -> Sources:
 
 
 def _path(gateway: Gateway) -> Path | None:
-    return gateway.ledger.path if isinstance(gateway.ledger, SqliteLedger) else None
+    """Return where the tasks of *gateway* are rolled up; None where they are not."""
+    ledger = gateway.ledger
+    return ledger.path if isinstance(ledger, SqliteLedger) and ledger.rollups else None
 
 
 def _success(path: Path, since: float, until: float) -> Json | None:

@@ -137,10 +137,10 @@ def memory_ledger(_: Url, __: str, ___: Clock) -> Any:
     return MemoryLedger()
 
 
-def sqlite_ledger(url: Url, where: str, _: Clock) -> Any:
+def sqlite_ledger(url: Url, where: str, _: Clock, *, rollups: bool = True) -> Any:
     from negawatt.ledger.sqlite import SqliteLedger
 
-    return SqliteLedger(_file(url, where))
+    return SqliteLedger(_file(url, where), rollups=rollups)
 
 
 def _file(url: Url, where: str) -> Path:

@@ -36,7 +36,9 @@ class Succeeding:
         meter.fingerprinted = frozenset(
             name for name, policy in config.classes.items() if policy.success and policy.success.no_retry_within_s
         )
-        self._beside = Beside(ledger.path, self._keeper) if isinstance(ledger, SqliteLedger) else None
+        self._beside = None
+        if isinstance(ledger, SqliteLedger) and ledger.rollups:
+            self._beside = Beside(ledger.path, self._keeper)
 
     def start(self) -> None:
         if self._beside is not None:
@@ -64,7 +66,7 @@ class Succeeding:
             Sample("negawatt_task_success_total", (("request_class", name), ("outcome", outcome)), float(count))
             for (name, outcome), count in sorted(self._keeper.verdicts.items())
         ]
-        costs = await asyncio.to_thread(self._costs) if isinstance(self._ledger, SqliteLedger) else {}
+        costs = {} if self._beside is None else await asyncio.to_thread(self._costs)
         return found + [
             Sample("negawatt_cost_per_success_usd", (("request_class", name),), cost) for name, cost in costs.items()
         ]

@@ -217,6 +217,8 @@ class WebRoutes:
         return await self._pool.ask(question)
 
     async def _figures(self, query: Query, figures: Callable[[Snapshot, Period], Any]) -> Any:
+        if not self._gateway.config.ledger.rollups:
+            raise NoRollups("ledger.rollups: it is false, so there are no sums of the rows to show")
         period = period_of({name: values[0] for name, values in query.items()}, self._gateway.clock.time())
 
         def question(reader: Reader) -> Any:

@@ -293,3 +293,23 @@ def test_watchers_are_bounded(open_gateway: Gateway):
         return one.response.status == 200
 
     until(room, 20)
+
+
+def test_without_roll_ups_there_are_no_figures_but_the_rows_can_be_looked_at(upstream: Upstream, tmp_path: Path):
+    """Of neither kind: no sums of rows, and no tasks; and the answer names the field."""
+    kept = {"ledger": {"url": f"sqlite:///{tmp_path / 'ledger.sqlite'}", "rollups": False}}
+    gateway = Gateway(tmp_path, config(upstream, **kept), STUB_KEY="k")
+    try:
+        assert gateway.post(chat("one", model="gpt-4o-mini"), x_negawatt_task="t-1").status == 200
+        until(lambda: len(gateway.rows()) == 1)
+        refused = gateway.get(API + "overview")
+        assert refused.status == 501 and refused.json["error"]["code"] == "no_rollups"
+        assert "ledger.rollups" in refused.json["error"]["message"]
+        assert len(ask(gateway, "requests")["rows"]) == 1
+        assert "negawatt_cost_per_success_usd{" not in gateway.get("/metrics").body.decode()
+    finally:
+        gateway.stop()
+    connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+    for table in ("rollup_calls", "task"):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    connection.close()

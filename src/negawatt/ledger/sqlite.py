@@ -34,12 +34,16 @@ _MAX_WAITING = 200_000  # rows kept for a disk that does not take them
 
 
 class SqliteLedger:
-    """Opens, or makes, the ledger at *path*. Raises `InputError` when the file is not a ledger that we can read."""
+    """Opens, or makes, the ledger at *path*. Raises `InputError` when the file is not a ledger that we can read.
 
-    def __init__(self, path: Path) -> None:
+    Without *rollups*, nobody keeps up its sums.
+    """
+
+    def __init__(self, path: Path, *, rollups: bool = True) -> None:
         self.path = path
+        self.rollups = rollups
         self._connection = opened(path)
-        self._rollups = RollupWriter(self._connection, path)
+        self._rollups = RollupWriter(self._connection, path) if rollups else None
         self._waiting: list[tuple[Outcome, Content | None]] = []
         self._words = Words()
         self._lost = 0
@@ -106,7 +110,7 @@ class SqliteLedger:
             self._wake.wait(0 if more else INTERVAL_S)
             self._wake.clear()
             self._drain()
-            more = self._rollups.work()
+            more = self._rollups is not None and self._rollups.work()
         self._drain()
 
     def _drain(self) -> None:
@@ -158,7 +162,8 @@ class SqliteLedger:
             cursor.execute("ROLLBACK")
             raise
         cursor.execute("COMMIT")
-        self._rollups.wrote()
+        if self._rollups is not None:
+            self._rollups.wrote()
 
 
 def _insert(cursor: sqlite3.Cursor, rows: Sequence[tuple[Any, ...]], statement: Any) -> None:
