@@ -71,8 +71,13 @@ class Run:
             "all": busy_s(),
         }
 
-    def wrk(self, endpoint: Endpoint, connections: int, *, unique: bool = True, seconds: float = 0) -> Figures:
-        """Drive *endpoint* in a closed loop with wrk. Returns its counts; raises RuntimeError when wrk fails."""
+    def wrk(
+        self, endpoint: Endpoint, connections: int, *, unique: bool = True, seconds: float = 0, task_calls: int = 0
+    ) -> Figures:
+        """Drive *endpoint* in a closed loop with wrk; *task_calls* calls name one task, none where it is 0.
+
+        Returns its counts; raises RuntimeError when wrk fails.
+        """
         before, after = endpoint.body("@", repeatable=not unique).decode().split("@")
         environment = {
             "BENCH_PATH": endpoint.path,
@@ -81,6 +86,7 @@ class Run:
             "BENCH_SUFFIX": after,
             "BENCH_UNIQUE": "1" if unique else "0",
             "BENCH_SEED": str(self.seed()),
+            **({"BENCH_TASK_CALLS": str(task_calls)} if task_calls else {}),
         }
         seconds = max(1, round(seconds or self.seconds))
         options = f"-t1 -c{connections} -d{seconds}s --timeout 30s".split()

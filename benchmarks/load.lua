@@ -1,5 +1,6 @@
 -- POST bodies for wrk. The body comes in two halves through the environment; with BENCH_UNIQUE=1 a number that was
--- never used before goes between them, so that no cache can answer. Prints one JSON line at the end.
+-- never used before goes between them, so that no cache can answer. With BENCH_TASK_CALLS=n so many of them each name
+-- one task. Prints one JSON line at the end.
 local prefix, suffix = os.getenv("BENCH_PREFIX"), os.getenv("BENCH_SUFFIX")
 wrk.method = "POST"
 wrk.path = os.getenv("BENCH_PATH")
@@ -10,8 +11,12 @@ end
 
 if os.getenv("BENCH_UNIQUE") == "1" then
     local n = tonumber(os.getenv("BENCH_SEED"))
+    local of_one_task = tonumber(os.getenv("BENCH_TASK_CALLS"))
     request = function()
         n = n + 1
+        if of_one_task then
+            wrk.headers["x-negawatt-task"] = string.format("task-%.0f", math.floor(n / of_one_task))
+        end
         return wrk.format(nil, nil, nil, prefix .. string.format("%.0f", n) .. suffix)
     end
 else
