@@ -152,7 +152,7 @@ SELECT tenant, task, place, id, at, ended, aside, delivered, request_class, mode
         ELSE 0 END,
     CASE WHEN NOT aside AND said IS NULL AND verified IS NULL AND guess IS NULL AND delivered AND may_ask_again
         AND ended + no_retry_within_s > :now THEN ended + no_retry_within_s END
-FROM (SELECT *, {_VERIFIED} AS verified, {_GUESS} AS guess FROM ({_KNOWN}))
+FROM (SELECT *, {_VERIFIED} AS verified, {_GUESS} AS guess FROM ({_KNOWN})) ORDER BY at, id
 """
 
 _OF_TASK = f"""f.about = h.task AND f.tenant = h.tenant AND f.kind = 'task' AND EXISTS (
@@ -160,28 +160,32 @@ _OF_TASK = f"""f.about = h.task AND f.tenant = h.tenant AND f.kind = 'task' AND 
 _TASK_SCORED = _SUCCESS.format(least="h.least_score")
 _WORD = _said(_TASK_SCORED, f"{_TASK_SCORED} IS NOT NULL", _OF_TASK)
 _USEFUL_WORD = _said("f.useful_tokens", "f.useful_tokens IS NOT NULL", _OF_TASK)
-# The first row names the task's class and template; the one that decided, or the last, who answered it.
-_TOGETHER = f"""
-SELECT tenant, task AS id, min(place) AS place, max(CASE WHEN nth = 1 THEN at END) AS first_at,
-    max(CASE WHEN nth = 1 THEN request_class END) AS request_class,
-    coalesce(max(CASE WHEN best = 1 AND rank > 0 THEN model END), max(CASE WHEN last = 1 THEN model END)) AS model,
-    max(CASE WHEN nth = 1 THEN prompt END) AS prompt,
+# Of each task its first row, that with the best verdict and the last that was delivered, as one number each: in them,
+# rows are told apart by their place in `heard`, which is their order in time.
+_ORDER = 48  # bits
+_ROW = (1 << _ORDER) - 1
+_GROUPED = f"""
+SELECT tenant, task, min(place) AS place, min((aside << {_ORDER}) | rowid) & {_ROW} AS first,
+    max(((1 - aside) << {_ORDER + 2}) | (rank << {_ORDER}) | rowid) & {_ROW} AS best,
+    max(((1 - aside) << {_ORDER + 2}) | (delivered << {_ORDER}) | rowid) & {_ROW} AS last,
     sum(NOT aside) AS calls, sum(aside) AS asides, coalesce(sum(cost_pusd), 0) AS cost_pusd,
     sum(cost_pusd IS NULL) AS unpriced, coalesce(sum(energy_low_uj), 0) AS energy_low_uj,
     coalesce(sum(energy_uj), 0) AS energy_uj, coalesce(sum(energy_high_uj), 0) AS energy_high_uj,
     sum(energy_low_uj IS NULL OR energy_uj IS NULL OR energy_high_uj IS NULL) AS unmetered,
-    sum(CASE WHEN NOT aside THEN output_tokens END) AS output_tokens,
-    coalesce(max(CASE WHEN nth = 1 THEN useful_word END), sum(useful_tokens)) AS useful_tokens,
-    max(CASE WHEN nth = 1 THEN word END) AS word, max(CASE WHEN best = 1 AND rank > 0 THEN verdict END) AS verdict,
-    max(CASE WHEN best = 1 THEN rank END) AS rank, max(CASE WHEN best = 1 AND rank > 0 THEN ended END) AS decided,
-    max(CASE WHEN last = 1 AND delivered THEN ended END) AS ended, min(due_at) AS due_at
-FROM (
-    SELECT h.*, {_WORD} AS word, {_USEFUL_WORD} AS useful_word,
-        row_number() OVER (PARTITION BY tenant, task ORDER BY aside, at, id) AS nth,
-        row_number() OVER (PARTITION BY tenant, task ORDER BY aside, rank DESC, at DESC, id DESC) AS best,
-        row_number() OVER (PARTITION BY tenant, task ORDER BY aside, delivered DESC, at DESC, id DESC) AS last
-    FROM temp.heard h
-) GROUP BY tenant, task
+    sum(CASE WHEN NOT aside THEN output_tokens END) AS output_tokens, sum(useful_tokens) AS useful_tokens,
+    min(due_at) AS due_at
+FROM temp.heard GROUP BY tenant, task
+"""
+# The first row names the task's class and template; the one that decided, or the last, who answered it.
+_TOGETHER = f"""
+SELECT t.tenant, t.task AS id, t.place, h.at AS first_at, h.request_class,
+    CASE WHEN b.rank > 0 THEN b.model ELSE l.model END AS model, h.prompt,
+    t.calls, t.asides, t.cost_pusd, t.unpriced, t.energy_low_uj, t.energy_uj, t.energy_high_uj, t.unmetered,
+    t.output_tokens, coalesce({_USEFUL_WORD}, t.useful_tokens) AS useful_tokens, {_WORD} AS word,
+    CASE WHEN b.rank > 0 THEN b.verdict END AS verdict, b.rank, CASE WHEN b.rank > 0 THEN b.ended END AS decided,
+    CASE WHEN l.delivered THEN l.ended END AS ended, t.due_at
+FROM ({_GROUPED}) t CROSS JOIN temp.heard h ON h.rowid = t.first CROSS JOIN temp.heard b ON b.rowid = t.best
+    CROSS JOIN temp.heard l ON l.rowid = t.last
 """
 # Dealt by the place of the task's first row, as Fibonacci hashing deals: the same again whenever it is made anew.
 _BUCKET = f"(place % 1048576) * 2654435761 % 4294967296 / {2**32 // BUCKETS}"
