@@ -143,8 +143,11 @@ CASE WHEN aside OR NOT ruled OR left_by_caller THEN NULL
     ELSE 1 END
 """
 _VERIFIED = "CASE WHEN schema_kept = 0 THEN 0 WHEN delivered THEN cascade END"
+# Each step once for each row: otherwise SQLite would put the words of one into every place where another names it.
 HEARD = f"""
 INSERT INTO temp.heard
+WITH known AS MATERIALIZED ({_KNOWN}),
+judged AS (SELECT *, {_VERIFIED} AS verified, {_GUESS} AS guess FROM known)
 SELECT tenant, task, place, id, at, ended, aside, delivered, request_class, model, prompt, permissions,
     cost_pusd, energy_low_uj, energy_uj, energy_high_uj, output_tokens, useful_tokens, least_score,
     CASE WHEN NOT aside THEN coalesce(said, verified, guess) END,
@@ -152,7 +155,7 @@ SELECT tenant, task, place, id, at, ended, aside, delivered, request_class, mode
         ELSE 0 END,
     CASE WHEN NOT aside AND said IS NULL AND verified IS NULL AND guess IS NULL AND delivered AND may_ask_again
         AND ended + no_retry_within_s > :now THEN ended + no_retry_within_s END
-FROM (SELECT *, {_VERIFIED} AS verified, {_GUESS} AS guess FROM ({_KNOWN})) ORDER BY at, id
+FROM judged ORDER BY at, id
 """
 
 _OF_TASK = f"""f.about = h.task AND f.tenant = h.tenant AND f.kind = 'task' AND EXISTS (
