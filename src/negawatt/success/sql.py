@@ -210,22 +210,29 @@ TASKS = "INSERT OR REPLACE INTO task SELECT * FROM temp.made"
 _DIMENSIONS = " UNION ALL ".join(f"SELECT '{name}' AS grouping" for name in GROUPINGS)
 NAME = """CASE g.grouping WHEN 'class' THEN k.request_class WHEN 'tenant' THEN k.tenant WHEN 'model' THEN k.model
     ELSE k.prompt END"""
+# What has changed, summed once by all that tasks are told apart by; the groupings are sums of that.
 _CHANGES = """
 FROM (SELECT -1 AS sign, b.* FROM temp.before b UNION ALL SELECT 1, n.* FROM temp.made n) k
 """
-_CHANGE = ", ".join(f"sum(k.sign * ({of}))" for of in MEASURES.values())
+_CHANGE = ", ".join(f"sum(k.sign * ({of})) AS {name}" for name, of in MEASURES.items())
+_TOLD_APART = "k.block, k.request_class, k.tenant, k.model, k.prompt, k.bucket"
+_SUMMED = ", ".join(f"sum(k.{name})" for name in MEASURES)
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
 SUMS = f"""
 INSERT INTO task_sum
-SELECT g.grouping, k.block, {NAME} AS name, k.bucket, {_CHANGE}
-{_CHANGES} CROSS JOIN ({_DIMENSIONS}) g WHERE true GROUP BY 1, 2, 3, 4
+WITH changed AS MATERIALIZED (SELECT {_TOLD_APART}, {_CHANGE} {_CHANGES} GROUP BY 1, 2, 3, 4, 5, 6)
+SELECT g.grouping, k.block, {NAME} AS name, k.bucket, {_SUMMED}
+FROM changed k CROSS JOIN ({_DIMENSIONS}) g WHERE true GROUP BY 1, 2, 3, 4
 ON CONFLICT (grouping, block, name, bucket) DO UPDATE SET {_ADDED}
 """
 # Two digits of the latency are kept: within 5 %.
 LATENCIES = f"""
 INSERT INTO task_latency
-SELECT g.grouping, k.block, {NAME} AS name, CAST(printf('%.1e', k.latency_ms) AS REAL), sum(k.sign)
-{_CHANGES} CROSS JOIN ({_DIMENSIONS}) g WHERE k.latency_ms IS NOT NULL GROUP BY 1, 2, 3, 4 HAVING sum(k.sign) <> 0
+WITH changed AS MATERIALIZED (
+    SELECT k.block, k.request_class, k.tenant, k.model, k.prompt, CAST(printf('%.1e', k.latency_ms) AS REAL) AS about_ms,
+        sum(k.sign) AS tasks {_CHANGES} WHERE k.latency_ms IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6)
+SELECT g.grouping, k.block, {NAME} AS name, k.about_ms, sum(k.tasks)
+FROM changed k CROSS JOIN ({_DIMENSIONS}) g WHERE true GROUP BY 1, 2, 3, 4 HAVING sum(k.tasks) <> 0
 ON CONFLICT (grouping, block, name, about_ms) DO UPDATE SET tasks = tasks + excluded.tasks
 """
 # Verdicts that are new, or other than before: of each class success (1), failure (0) or unknown (null), and how many.
