@@ -122,7 +122,7 @@ def section(rounds: int, seconds: int, say: Callable[[str], None]) -> Json:
         many = rounds // starts + (start < rounds % starts)
         with tempfile.TemporaryDirectory(prefix="negawatt-bench-") as name, _world(Path(name), seconds) as (runs, sent):
             for arm, (run, there) in runs.items():
-                run.wrk(there.endpoint, CONNECTIONS, seconds=2, task_calls=TASK_CALLS)  # what is worked out once has been
+                run.wrk(there.endpoint, CONNECTIONS, seconds=2, task_calls=TASK_CALLS)  # what is worked out once is
                 _worked_off(there)
                 idle[arm].append(_idle(there))
             for number in range(many):
@@ -241,15 +241,18 @@ def _summary(samples: dict[str, list[Json]], idle: dict[str, list[float]], secon
             "spans_for_each_call": statistics.median([one["spans"] for one in samples["with_traces"]]),
         },
         "n": len(on), "starts": min(_STARTS, len(on)), "seconds": seconds, "calls": sum(one["calls"] for one in on),
-        "cpu_us": {arm: {part: statistics.median([one["cpu_us"][part] for one in found]) for part in ("during", "after")}
+        "cpu_us": {arm: {part: _median(found, "cpu_us", part) for part in ("during", "after")}
                    for arm, found in samples.items()},
-        "behind_at_the_end": {what: statistics.median([one["behind"][what] for one in on])
-                              for what in ("rollups", "tasks", "verdicts")},
+        "behind_at_the_end": {what: _median(on, "behind", what) for what in ("rollups", "tasks", "verdicts")},
         "worked_off_s": statistics.median([one["worked_off_s"] for one in on]),
         "idle_share": {arm: statistics.median(found) for arm, found in idle.items()},
         "forward_rps": rps, "wall_ratio": 1 - rps["on"] / rps["off"],
         "method": "share of forward throughput lost, by CPU time for each call, during the load and after it",
     }  # fmt: skip
+
+
+def _median(samples: list[Json], what: str, part: str) -> float:
+    return statistics.median([one[what][part] for one in samples])
 
 
 def _lost(some: list[Json], off: list[Json], parts: tuple[str, ...]) -> Json:

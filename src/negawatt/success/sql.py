@@ -229,8 +229,8 @@ ON CONFLICT (grouping, block, name, bucket) DO UPDATE SET {_ADDED}
 LATENCIES = f"""
 INSERT INTO task_latency
 WITH changed AS MATERIALIZED (
-    SELECT k.block, k.request_class, k.tenant, k.model, k.prompt, CAST(printf('%.1e', k.latency_ms) AS REAL) AS about_ms,
-        sum(k.sign) AS tasks {_CHANGES} WHERE k.latency_ms IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6)
+    SELECT k.block, k.request_class, k.tenant, k.model, k.prompt,
+        CAST(printf('%.1e', k.latency_ms) AS REAL) AS about_ms, sum(k.sign) AS tasks {_CHANGES} WHERE k.latency_ms IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6)
 SELECT g.grouping, k.block, {NAME} AS name, k.about_ms, sum(k.tasks)
 FROM changed k CROSS JOIN ({_DIMENSIONS}) g WHERE true GROUP BY 1, 2, 3, 4 HAVING sum(k.tasks) <> 0
 ON CONFLICT (grouping, block, name, about_ms) DO UPDATE SET tasks = tasks + excluded.tasks
