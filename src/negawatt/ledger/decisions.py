@@ -6,7 +6,7 @@ What counts as a hit, and what it saved, is what reports say (`negawatt.proof.fi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -99,8 +99,12 @@ def nothing() -> Sums:
 
 
 def add_rows(rows: Iterable[Row], sums: Sums) -> None:
-    """Add what *rows* took, and what their decisions come to."""
-    actions, times = sums.actions, sums.times
+    """Add what *rows* took, and what their decisions come to.
+
+    Rows that were decided alike, without saving anything, are counted first and added together: most are.
+    """
+    times = sums.times
+    alike: dict[tuple[Any, ...], list[Any]] = {}
     for slot, request_class, ending, grp, seconds, first, decisions in rows:
         if ending in DELIVERED:
             counts, bucket = times.setdefault((slot, request_class, "duration"), {}), bucket_of(seconds)
@@ -108,25 +112,40 @@ def add_rows(rows: Iterable[Row], sums: Sums) -> None:
         if first is not None:
             counts, bucket = times.setdefault((slot, request_class, "ttft"), {}), bucket_of(first)
             counts[bucket] = counts.get(bucket, 0) + 1
-        own: dict[tuple[str, bool], list[Decided]] = {}
-        for decision in decisions:
-            key = (slot, request_class, decision.lever, decision.mode, decision.action)
-            count = actions.get(key)
-            if count is None:
-                actions[key] = [1]
+        decided = []
+        for d in decisions:
+            if d.saved is not None:
+                _add_decisions((slot, request_class, ending, grp), decisions, 1, sums)
+                break
+            decided += (d.lever, d.mode, d.action)
+        else:
+            key = (slot, request_class, ending, grp, *decided)
+            found = alike.get(key)
+            if found is None:
+                alike[key] = [decisions, 1]
             else:
-                count[0] += 1
-            own.setdefault((decision.lever, decision.mode == "shadow"), []).append(decision)
-        for (lever, shadow), mine in own.items():
-            _add((slot, request_class, lever, int(shadow)), grp, mine, ending, sums)
+                found[1] += 1
+    for key, (decisions, calls) in alike.items():
+        _add_decisions(key[:4], decisions, calls, sums)
 
 
-def _add(key: tuple[Any, ...], grp: int, mine: list[Decided], ending: str, sums: Sums) -> None:
-    """Add what one lever did with one call."""
-    spared = _spared(mine, ending)
-    looked = spared is not None or any(d.action in _LOOKED for d in mine)
-    if not looked:
-        return
+def _add_decisions(of: tuple[Any, ...], decisions: list[Decided], calls: int, sums: Sums) -> None:
+    """Add what *calls* alike decided. *of*: their slot, class, ending and group."""
+    slot, request_class, ending, grp = of
+    own: dict[tuple[str, bool], list[Decided]] = {}
+    for decision in decisions:
+        _plus(sums.actions, (slot, request_class, decision.lever, decision.mode, decision.action), (calls,))
+        own.setdefault((decision.lever, decision.mode == "shadow"), []).append(decision)
+    for (lever, shadow), mine in own.items():
+        key = (slot, request_class, lever, int(shadow))
+        spared = _spared(mine, ending)
+        if spared is not None or any(d.action in _LOOKED for d in mine):
+            _add(key, grp, (mine, spared), calls, sums)
+
+
+def _add(key: tuple[Any, ...], grp: int, did: tuple[list[Decided], Spared | None], calls: int, sums: Sums) -> None:
+    """Add what one lever did with each of *calls* alike."""
+    mine, spared = did
     told = _NOTHING if spared is None else spared
     basis = "" if spared is None else spared.basis
     hit, joules = int(spared is not None), told.energy_j or (0.0, 0.0, 0.0)
@@ -136,12 +155,13 @@ def _add(key: tuple[Any, ...], grp: int, mine: list[Decided], ending: str, sums:
         int(hit and told.cost_pusd is None), *joules,
         int(hit and told.input_tokens is None), int(hit and told.energy_j is None),
     )  # fmt: skip
-    _plus(sums.levers, (*key, basis), values)
+    _plus(sums.levers, (*key, basis), [calls * value for value in values])
     slot, _, lever, shadow = key
-    _plus(sums.groups, (slot, lever, shadow, grp), (1, hit, told.cost_pusd or 0, joules[1]))
+    each = (1, hit, told.cost_pusd or 0, joules[1])
+    _plus(sums.groups, (slot, lever, shadow, grp), [calls * value for value in each])
 
 
-def _plus(sums: dict[tuple[Any, ...], list[Any]], key: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+def _plus(sums: dict[tuple[Any, ...], list[Any]], key: tuple[Any, ...], values: Sequence[Any]) -> None:
     found = sums.get(key)
     if found is None:
         sums[key] = list(values)
