@@ -76,7 +76,7 @@ async def budget_samples(purse: Purse | None) -> list[Sample]:
         return []
     least: dict[str, float] = {}
     try:
-        for state in await purse.states():
+        for state in await purse.states(most=1):
             least[state.budget] = min(least.get(state.budget, 1.0), state.left_share)
     except StoreError:
         return [Sample("negawatt_up", (("part", "budgets"),), 0.0)]

@@ -227,9 +227,9 @@ class WebRoutes:
 
         return await self._ask(question)
 
-    async def _success(self, query: Query) -> Any:
+    async def _success(self, query: Query, *, classes: bool = False) -> Any:
         period = period_of({name: values[0] for name, values in query.items()}, self._gateway.clock.time())
-        return await success_of(self.sources, period.since_s, period.until_s)
+        return await success_of(self.sources, period.since_s, period.until_s, classes=classes)
 
     async def _overview(self, query: Query) -> Any:
         success, budgets = await self._success(query), await self.sources.budgets()
@@ -237,13 +237,11 @@ class WebRoutes:
         return await self._figures(query, lambda snapshot, period: overview(snapshot, period, facts))
 
     async def _classes(self, query: Query) -> Any:
-        success, alerts = await self._success(query) or {}, await self.sources.alerts() or {}
+        success, alerts = await self._success(query, classes=True) or {}, await self.sources.alerts() or {}
         slos: dict[str, list[Any]] = {}
         for slo in alerts.get("slos", ()):
             slos.setdefault(slo["class"], []).append(slo)
-        about = tables.About(
-            configured=classes_of(self._behind.config), order=LEVERS, slos=slos, success=success.get("classes", {})
-        )
+        about = tables.About(configured=classes_of(self._behind.config), order=LEVERS, slos=slos, success=success)
         return await self._figures(query, lambda snapshot, period: tables.classes(snapshot, period, about))
 
     async def _prompts(self, query: Query) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,6 +26,12 @@ LEVERS = (
 Json = Mapping[str, Any]
 
 
+class Success(Protocol):
+    """Returns what tasks came to that began in [since, until); of *classes*, by the name of each."""
+
+    def __call__(self, since: float, until: float, *, classes: bool) -> Json | None: ...
+
+
 async def _none() -> None:
     return None
 
@@ -33,12 +39,12 @@ async def _none() -> None:
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """What other rooms add to the pages; each gives None where it is not configured.
 
-    *success*: of tasks in [since, until), ``{"all": {...}, "classes": {name: {...}}}``; called in a thread.
-    *budgets*: their rows, the one that covers everything first named by ``covers`` empty. *alerts*: ``slos`` and
-    ``alerts``. The shapes of the rows are in docs/dashboard_api.md.
+    *success*: of tasks in [since, until), of all or by class; called in a thread. *budgets*: their rows, the one that
+    covers everything first named by ``covers`` empty. *alerts*: ``slos`` and ``alerts``. The shapes of the rows are in
+    docs/dashboard_api.md.
     """
 
-    success: Callable[[float, float], Json | None] = lambda since, until: None
+    success: Success = lambda since, until, *, classes: None
     budgets: Callable[[], Awaitable[Sequence[Json] | None]] = _none
     alerts: Callable[[], Awaitable[Json | None]] = _none
 
@@ -77,7 +83,7 @@ async def facts_of(gateway: Gateway, behind: Behind, success: Json | None, budge
         grid={"zone": carbon.zone, "year": carbon.year, "source": carbon.source},
         started_s=behind.started_s,
         problems=problems,
-        success=None if success is None else success.get("all"),
+        success=success,
         budget=whole_budget(budgets),
     )
 
@@ -146,6 +152,6 @@ async def shaped_of(gateway: Gateway, row: Json) -> dict[str, Any]:
     return {"shaped": {"texts": texts, "tools": found.tools}, "shaped_note": None}
 
 
-async def success_of(sources: Sources, since: float, until: float) -> Json | None:
-    """Return what is known of the success of tasks."""
-    return await asyncio.to_thread(sources.success, since, until)
+async def success_of(sources: Sources, since: float, until: float, *, classes: bool) -> Json | None:
+    """Return what is known of the success of tasks: of all, or by class."""
+    return await asyncio.to_thread(sources.success, since, until, classes=classes)

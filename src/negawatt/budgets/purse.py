@@ -262,6 +262,10 @@ class Purse:
         """Raise `StoreError` where the books cannot be asked at the moment; cheap."""
         await self._books.check()
 
-    async def states(self) -> list[BudgetState]:
-        """Return how every budget stands; of those with one for each only those that were used. Raises `StoreError`."""
-        return states(self._rules.rules, await self._books.lines(), self._clock.time(), self._used_up)
+    async def states(self, most: int | None = None) -> list[BudgetState]:
+        """Return how every budget stands; of those with one for each only those that were used, or the *most* used.
+
+        Raises `StoreError`.
+        """
+        lines = await self._books.lines()
+        return states(self._rules.rules, lines, self._clock.time(), refusing=self._used_up, most=most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -77,11 +78,13 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def states(
-    rules: Sequence[Rule], lines: Iterable[Line], now: float, refusing: Collection[LineId] = ()
-) -> list[BudgetState]:
+    rules: Sequence[Rule], lines: Iterable[Line], now: float, *, refusing: Collection[LineId] = (),
+    most: int | None = None,
+) -> list[BudgetState]:  # fmt: skip
     """Return the state of each of *rules*, in their order; of what is no budget any more, nothing.
 
-    *refusing*: the lines that are nearly spent, and had too little left for a call.
+    *refusing*: the lines that are nearly spent, and had too little left for a call. *most*: of one for each, only so
+    many, those with the least left. There may be ten thousand users.
     """
     found: dict[str, list[Line]] = {}
     for line in lines:
@@ -92,6 +95,8 @@ def states(
         own = [line for line in found.get(rule.key, ()) if line.id[2] == period.start]
         if not own and rule.budget.each is None:
             own = [Line((rule.key, "", period.start), period.end, 0, 0)]
+        if most is not None and len(own) > most:
+            own = heapq.nsmallest(most, own, key=lambda line: -line.spent - line.reserved)
         told += [_state(rule, line, refuses=line.id in refusing) for line in sorted(own)]
     return told
 

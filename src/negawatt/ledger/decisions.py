@@ -112,7 +112,7 @@ def add_rows(rows: Iterable[Row], sums: Sums) -> None:
         if first is not None:
             counts, bucket = times.setdefault((slot, request_class, "ttft"), {}), bucket_of(first)
             counts[bucket] = counts.get(bucket, 0) + 1
-        decided = []
+        decided: list[str] = []
         for d in decisions:
             if d.saved is not None:
                 _add_decisions((slot, request_class, ending, grp), decisions, 1, sums)

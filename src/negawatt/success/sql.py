@@ -8,6 +8,8 @@ interpreter's lock.
 
 from __future__ import annotations
 
+import sqlite3
+
 from negawatt.ledger.sql_success import BLOCK_S, BUCKETS, GROUPINGS, MAY, MEASURES
 
 TEMPORARY = (
@@ -30,6 +32,13 @@ STATE = """
 SELECT coalesce(max(CASE name WHEN 'mark' THEN value END), 0), coalesce(max(CASE name WHEN 'round' THEN value END), 0)
 FROM task_state
 """
+
+
+def rounds_of(connection: sqlite3.Connection) -> int:
+    """Return how many rounds there were: as long as it stays the same, so do all figures."""
+    return int(connection.execute(STATE).fetchone()[1])
+
+
 SET_STATE = "INSERT OR REPLACE INTO task_state VALUES ('mark', ?), ('round', ?)"
 LAST = "SELECT max(rowid) FROM outcome"
 NEWEST = "SELECT max(rowid) FROM (SELECT rowid FROM outcome WHERE rowid > ? ORDER BY rowid LIMIT ?)"
@@ -230,7 +239,8 @@ LATENCIES = f"""
 INSERT INTO task_latency
 WITH changed AS MATERIALIZED (
     SELECT k.block, k.request_class, k.tenant, k.model, k.prompt,
-        CAST(printf('%.1e', k.latency_ms) AS REAL) AS about_ms, sum(k.sign) AS tasks {_CHANGES} WHERE k.latency_ms IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6)
+        CAST(printf('%.1e', k.latency_ms) AS REAL) AS about_ms, sum(k.sign) AS tasks
+    {_CHANGES} WHERE k.latency_ms IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6)
 SELECT g.grouping, k.block, {NAME} AS name, k.about_ms, sum(k.tasks)
 FROM changed k CROSS JOIN ({_DIMENSIONS}) g WHERE true GROUP BY 1, 2, 3, 4 HAVING sum(k.tasks) <> 0
 ON CONFLICT (grouping, block, name, about_ms) DO UPDATE SET tasks = tasks + excluded.tasks
