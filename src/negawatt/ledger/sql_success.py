@@ -40,7 +40,7 @@ MEASURES = {
     "useful_tokens": "coalesce(k.useful_tokens, 0)",
     "useful_of_tokens": "CASE WHEN k.useful_tokens IS NULL THEN 0 ELSE coalesce(k.output_tokens, 0) END",
 }
-GROUPINGS = ("class", "tenant", "model", "prompt")
+GROUPINGS = ("all", "class", "tenant", "model", "prompt")
 BLOCK_S = 21_600  # seconds of one block of `task_sum`
 BUCKETS = 64
 

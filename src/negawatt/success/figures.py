@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Grouping = Literal["all", "class", "tenant", "model", "template", "prompt"]
 BY: tuple[Grouping, ...] = ("all", "class", "tenant", "model", "template", "prompt")
-_KEPT_AS = {"all": "class", "template": "prompt"}  # what is not kept of its own, and of what it is made
+_KEPT_AS = {"template": "prompt"}  # what is not kept of its own, and of what it is made
 MOST_GROUPS = 200  # of one answer: the largest
 _PUSD = 1e12
 _UJ = 1e6

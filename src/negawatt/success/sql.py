@@ -217,8 +217,8 @@ FROM ({_TOGETHER})
 TASKS = "INSERT OR REPLACE INTO task SELECT * FROM temp.made"
 
 _DIMENSIONS = " UNION ALL ".join(f"SELECT '{name}' AS grouping" for name in GROUPINGS)
-NAME = """CASE g.grouping WHEN 'class' THEN k.request_class WHEN 'tenant' THEN k.tenant WHEN 'model' THEN k.model
-    ELSE k.prompt END"""
+NAME = """CASE g.grouping WHEN 'all' THEN '' WHEN 'class' THEN k.request_class WHEN 'tenant' THEN k.tenant
+    WHEN 'model' THEN k.model ELSE k.prompt END"""
 # What has changed, summed once by all that tasks are told apart by; the groupings are sums of that.
 _CHANGES = """
 FROM (SELECT -1 AS sign, b.* FROM temp.before b UNION ALL SELECT 1, n.* FROM temp.made n) k
