@@ -1,8 +1,8 @@
 """The dashboard at a given number of rows: how long its first screen takes, and whether the server stays as it was.
 
 A real server process over a real ledger of made-up rows (`_synthetic`), half of which name tasks, with all that
-governs: tasks rolled up and judged, budgets of which one has a line for each of 10,000 users, promises, and alerts. Each
-request opens a connection of its own.
+governs: tasks rolled up and judged, budgets of which one has a line for each of 10,000 users, promises, and alerts.
+Each request opens a connection of its own.
 """
 
 from __future__ import annotations

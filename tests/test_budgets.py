@@ -240,6 +240,19 @@ async def test_every_user_has_a_ceiling_of_their_own():
 
 
 @virtual
+async def test_of_many_users_those_with_the_least_left_can_be_asked_for():
+    """And with them every budget that is for all."""
+    budgets = [budget("all", tokens=3000), budget("each", tokens=1000, each="user")]
+    async with world(budgets=budgets, levers=levers()) as w:
+        for user, times in (("ann", 1), ("bob", 3), ("cid", 2)):
+            for number in range(times):
+                await w.ask(chat(f"{user} {number}", max_tokens=50), user=user)
+        found = await w.gateway.purse.states(most=2)
+        assert [(one.budget, one.whose and one.whose["user"]) for one in found] == [
+            ("all", None), ("each", "bob"), ("each", "cid")]  # fmt: skip
+
+
+@virtual
 async def test_users_of_two_tenants_may_have_the_same_name():
     """A user is a tenant's own: what Ann of one tenant spends is not Ann's of the other."""
     keys = [{"id": name, "key_env": name, "tenant": name} for name in ("acme", "globex")]

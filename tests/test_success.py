@@ -19,6 +19,7 @@ from report_world import PUSD, START, a_row
 
 from negawatt.config import parse_config
 from negawatt.errors import ConfigError, InvalidRequest
+from negawatt.governing import Judged
 from negawatt.ledger import sql_success
 from negawatt.ledger.feedback import Feedback
 from negawatt.ledger.memory import MemoryLedger
@@ -469,6 +470,30 @@ def in_memory(rows: Sequence[Outcome], words: Sequence[Feedback]) -> Figures:
         from negawatt.success.figures import figures_in
 
         return figures_in(connection, 0.0, math.inf, "all")[0]
+
+
+# -- on pages ------------------------------------------------------------------------------------------------------
+
+
+def test_figures_that_took_long_are_shown_again_for_a_while_and_those_of_tasks_that_stay_for_good(path: Path):
+    """What is new is seen once they have been good for twenty times as long as it took to work them out."""
+    clock = itertools.count()  # each look at it is a second later
+    judged = Judged(path, lambda: float(next(clock)))
+    write(path, [a_row(0)], [word("call-0", True, "call")])
+    catch_up(path)
+    assert judged(0, NOW, classes=False)["succeeded"] == 1
+    write(path, [], [word("call-0", False, "call")])
+    catch_up(path)
+    assert judged(0, NOW, classes=False)["succeeded"] == 1
+    assert judged(0, NOW, classes=True)["default"]["succeeded"] == 0, "other figures are made of what there is"
+    for _ in range(20):
+        next(clock)
+    assert judged(0, NOW, classes=False)["succeeded"] == 0
+    for _ in range(100):
+        next(clock)
+    before = next(clock)
+    assert judged(0, NOW, classes=False)["succeeded"] == 0
+    assert next(clock) == before + 2, "nothing has changed, so nothing was worked out"
 
 
 # -- keeping -------------------------------------------------------------------------------------------------------
