@@ -50,6 +50,7 @@ SELECT EXISTS (SELECT 1 FROM outcome WHERE rowid > coalesce((SELECT value FROM t
 _TENANT = "coalesce(o.tenant, 'default')"
 _TASK = "coalesce(o.task_id, o.aside_for, o.id)"
 _WHO = "coalesce('u' || o.user_id, 's' || o.session_id)"
+_PRINT = "substr(o.fingerprint, 1, 24)"  # 96 bits tell requests apart; the keys of `task_ask` are a third shorter
 _NEW = "o.rowid > :mark AND o.rowid <= :upto"
 # Who counts tokens asks for no answer: that is no attempt at anything, and costs nothing.
 _ATTEMPT = "o.operation IS NOT 'count_tokens'"
@@ -58,7 +59,7 @@ _LONGEST_S = 3_600  # of a call, as far as it may be found that it was asked aga
 # Who asked what when, of the classes in which asking again counts.
 ASKED = f"""
 INSERT OR IGNORE INTO task_ask
-SELECT o.fingerprint, {_TENANT}, {_WHO}, o.received_at, o.id, o.received_at + o.duration_s, {_TASK}
+SELECT {_PRINT}, {_TENANT}, {_WHO}, o.received_at, o.id, o.received_at + o.duration_s, {_TASK}
 FROM outcome o JOIN task_rule r ON r.request_class = o.request_class AND r.no_retry_within_s IS NOT NULL
 WHERE {_NEW} AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AND o.aside_for IS NULL AND {_ATTEMPT}
 """
@@ -70,7 +71,7 @@ TOUCHED_BY_TIME = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM tas
 TOUCHED_BY_RETRIES = f"""
 INSERT OR IGNORE INTO temp.touched
 SELECT a.tenant, a.task FROM outcome o
-CROSS JOIN task_ask a ON a.fingerprint = o.fingerprint AND a.tenant = {_TENANT} AND a.who = {_WHO}
+CROSS JOIN task_ask a ON a.fingerprint = {_PRINT} AND a.tenant = {_TENANT} AND a.who = {_WHO}
 WHERE {_NEW} AND o.aside_for IS NULL AND a.at < o.received_at AND a.at >= o.received_at - :window - {_LONGEST_S}
 """
 WINDOW = "SELECT max(no_retry_within_s) FROM task_rule"
@@ -137,7 +138,7 @@ SELECT p.tenant, p.task, p.place, o.id, o.received_at AS at, {_ENDED} AS ended, 
     r.has_schema AND o.cache IN ('exact', 'semantic', 'coalesced', 'offload') AS kept_as_valid, r.no_retry_within_s,
     r.no_retry_within_s IS NOT NULL AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AS may_ask_again,
     r.no_retry_within_s IS NOT NULL AND EXISTS (
-        SELECT 1 FROM task_ask a WHERE a.fingerprint = o.fingerprint AND a.tenant = p.tenant AND a.who = {_WHO}
+        SELECT 1 FROM task_ask a WHERE a.fingerprint = {_PRINT} AND a.tenant = p.tenant AND a.who = {_WHO}
             AND a.at > {_ENDED} AND a.at <= {_ENDED} + r.no_retry_within_s) AS asked_again
 FROM temp.place p CROSS JOIN outcome o ON o.rowid = p.place
 LEFT JOIN task_rule r ON r.request_class = o.request_class
