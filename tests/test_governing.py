@@ -43,7 +43,7 @@ async def test_without_budgets_a_watch_or_a_ledger_on_disk_nothing_is_claimed():
     async with world() as w:
         sources = governing.shown(w.gateway)
         assert await sources.budgets() is None and await sources.alerts() is None
-        assert sources.success(0.0, EPOCH) is None
+        assert sources.success(0.0, EPOCH, classes=False) is None
         assert governing.watched(w.gateway) == {"successes": None, "budgets": None}
 
 
@@ -172,9 +172,9 @@ async def test_success_is_told_of_all_and_by_the_classes_that_somebody_judged(tm
     ledger = SqliteLedger(path)
     async with world(kept=ledger) as w:
         success = governing.shown(w.gateway).success
-        found = success(START, START + 100.0)
-        assert found is not None and list(found["classes"]) == ["faq"]
-        everything, faq = found["all"], found["classes"]["faq"]
+        everything, classes = (success(START, START + 100.0, classes=classes) for classes in (False, True))
+        assert everything is not None and classes is not None and list(classes) == ["faq"]
+        faq = classes["faq"]
         assert (everything["tasks"], everything["judged"], everything["succeeded"]) == (5, 3, 2)
         assert (faq["tasks"], faq["judged"], faq["unpriced"]) == (4, 3, 0)
         (figure,) = figures(path, START, START + 100.0)
@@ -183,8 +183,10 @@ async def test_success_is_told_of_all_and_by_the_classes_that_somebody_judged(tm
         assert everything["rate"].mean == pytest.approx(2 / 3)
         assert everything["energy_per_success_wh"]["mean"] == pytest.approx(6 * 3.6 / 2 / 3_600)
         assert everything["latency_to_success_s"] == figure.latency_to_success_s
-        assert success(START + 6.0, START + 100.0) is None  # t3, and the one of class other: nobody judged them
-        assert success(START + 200.0, START + 300.0) is None
+        assert (
+            success(START + 6.0, START + 100.0, classes=False) is None
+        )  # t3, and the one of class other: nobody judged them
+        assert success(START + 200.0, START + 300.0, classes=False) is None
     ledger.close()
 
 

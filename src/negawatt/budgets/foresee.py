@@ -33,31 +33,40 @@ _DOCUMENTS = 100  # of reranking, that one search unit is charged for
 _QUARTER_S = 900  # prices may change by the quarter of an hour
 
 
-class Kind:
-    """The most that the recent calls of one class to one target used, and what amounts came to."""
+class Most:
+    """The most of what came last: of 50 to 100 numbers."""
 
-    __slots__ = ("_before", "_input", "_output", "_seen", "amounts", "count", "output", "ratio", "used")
+    __slots__ = ("_before", "_new", "_seen", "count", "value")
 
     def __init__(self) -> None:
         self.count = self._seen = 0
-        self._input = self._output = 0  # of the newest calls
-        self._before = (0, 0)  # of those before them
-        self.ratio = 0  # input tokens for each byte of the request, in parts of `_RATIO`: what was seen, and a quarter
-        self.output = 0  # output tokens of an answer: twice what was seen
-        self.amounts: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
-        self.used: dict[tuple[Usage, int], Amounts] = {}
+        self._new = self._before = self.value = 0
 
-    def add(self, ratio: int, output: int) -> None:
+    def add(self, number: int) -> None:
         self.count += 1
         self._seen += 1
         if self._seen > _RECENT:
-            self._before, self._input, self._output, self._seen = (self._input, self._output), 0, 0, 1
-        elif ratio <= self._input and output <= self._output:
-            return
-        self._input, self._output = max(self._input, ratio), max(self._output, output)
-        most = max(self._input, self._before[0])
-        self.ratio = most + -(-most // 4)
-        self.output = 2 * max(self._output, self._before[1])
+            self._before, self._new, self._seen = self._new, number, 1
+            self.value = max(self._before, number)
+        elif number > self._new:
+            self._new = number
+            self.value = max(self.value, number)
+
+
+class Kind:
+    """What the recent calls of one class to one target used at most, and what amounts came to.
+
+    *ratios*: input tokens for each byte of the request, in parts of `_RATIO`. *outputs*: tokens of answers that had no
+    limit; those that had one say nothing of these.
+    """
+
+    __slots__ = ("amounts", "outputs", "ratios", "used")
+
+    def __init__(self) -> None:
+        self.ratios = Most()
+        self.outputs = Most()
+        self.amounts: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
+        self.used: dict[tuple[Usage, int], Amounts] = {}
 
 
 class Foresight:
@@ -88,13 +97,17 @@ class Foresight:
         request, settings = call.request, self._settings
         get = request.data.get
         body = request.body
-        known = kind.count >= settings.least_seen
-        inputs = _rounded(-(-len(body) * kind.ratio // _RATIO) if known else len(body))
+        inputs = len(body)
+        if kind.ratios.count >= settings.least_seen:
+            most = kind.ratios.value
+            inputs = -(-inputs * (most + -(-most // 4)) // _RATIO)
+        inputs = _rounded(inputs)
         limit: Any = 0
         if call.wire.operation in _GENERATES:
             limit = limit_of(get)
             if limit is None:
-                limit = kind.output if known and not settings.limit_output else settings.output_tokens
+                known = kind.outputs.count >= settings.least_seen and not settings.limit_output
+                limit = 2 * kind.outputs.value if known else settings.output_tokens
             if get("n") is not None or get("best_of") is not None:
                 limit *= _answers(get)
         tokens: int = inputs + limit
@@ -126,8 +139,10 @@ class Foresight:
         """Take in that an attempt has used *usage*, and return what that comes to."""
         size = len(call.request.body)
         if size and usage.basis != "partial":
-            answers = _answers(call.request.data.get)
-            kind.add(-(-usage.input_tokens * _RATIO // size), -(-usage.output_tokens // answers))
+            get = call.request.data.get
+            kind.ratios.add(-(-usage.input_tokens * _RATIO // size))
+            if limit_of(get) is None:
+                kind.outputs.add(-(-usage.output_tokens // _answers(get)))
         if not self._priced:
             return usage.total_tokens, None, None
         key = (usage, int(call.received_at // _QUARTER_S))

@@ -31,6 +31,7 @@ EVERY_S = 1.0  # at most so often, unless there is more than one step to do
 STEP = 1_000  # rows
 GRACE_S = 900.0  # after the end of an hour, for calls that began in it
 _AGAIN_S = 10.0  # after a failure
+_REST = 19  # times as long as a step took, while rows come: calls go before, and the rest waits until it is quiet
 _PER_TEXT = 200  # rows whose decisions are looked at in one go, with the interpreter's lock held
 
 _State = dict[str, int]
@@ -104,11 +105,12 @@ class RollupWriter:
         self._ripe = 0.0  # when the next hour or day can be made
         self._version: int | None = None  # of the file, when it was last looked at
         self._more = True  # there may be something to do
+        self._came = False  # rows, since the last step
         self._ready = False
 
     def wrote(self) -> None:
         """Rows were written over this connection."""
-        self._more = True
+        self._more = self._came = True
 
     def work(self) -> bool:
         """Do one step if it is time; True when there is more to do at once. Never raises for the file's sake."""
@@ -116,6 +118,8 @@ class RollupWriter:
         if now < self._next:
             return False
         self._next = now + EVERY_S
+        came, self._came = self._came, False
+        began = time.thread_time()
         try:
             if not self._due():
                 return False
@@ -125,8 +129,8 @@ class RollupWriter:
             self._more, self._next = True, now + _AGAIN_S
             return False
         if self._more:
-            self._next = now
-        return self._more
+            self._next = now + (_REST * (time.thread_time() - began) if came else 0.0)
+        return self._more and not came
 
     def _due(self) -> bool:
         """Return whether there are rows of this connection, or changes by another one, or an hour that is over."""
