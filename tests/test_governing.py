@@ -13,6 +13,7 @@ from watched import SINK, Box, watched
 from worlds import EPOCH, chat, configured, settled, start, virtual, world
 
 from negawatt import governing
+from negawatt.budgeting import budget_samples
 from negawatt.budgets.rules import Rules
 from negawatt.errors import StoreError
 from negawatt.gateway import Gateway
@@ -45,6 +46,17 @@ async def test_without_budgets_a_watch_or_a_ledger_on_disk_nothing_is_claimed():
         assert await sources.budgets() is None and await sources.alerts() is None
         assert sources.success(0.0, EPOCH, classes=False) is None
         assert governing.watched(w.gateway) == {"successes": None, "budgets": None}
+
+
+@virtual
+async def test_books_that_take_nothing_are_down_for_the_monitor_though_they_can_be_read():
+    """A full disk: what was spent before is still there to be read, and no call can be made."""
+    async with world(budgets=[{"name": "all", "tokens": 1_000}]) as w:
+        up = ("negawatt_up", (("part", "budgets"),))
+        samples = {sample[:2]: sample[2] for sample in await budget_samples(w.gateway.purse)}
+        assert samples == {("negawatt_budget_remaining_ratio", (("budget", "all"),)): 1.0, up: 1.0}
+        w.gateway.purse._books._failed = "the disk is full"
+        assert [(*sample,) for sample in await budget_samples(w.gateway.purse)] == [(*up, 0.0)]
 
 
 @virtual

@@ -76,6 +76,7 @@ async def budget_samples(purse: Purse | None) -> list[Sample]:
         return []
     least: dict[str, float] = {}
     try:
+        await purse.check()  # what cannot be written does not show when it is read
         for state in await purse.states(most=1):
             least[state.budget] = min(least.get(state.budget, 1.0), state.left_share)
     except StoreError:
