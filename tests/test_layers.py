@@ -17,7 +17,7 @@ from worlds import chat, settled, virtual
 
 from negawatt.caller import Caller, Hints, Scope
 from negawatt.config import parse_config
-from negawatt.errors import ConfigError, InvalidRequest, StoreError, UnknownLayer
+from negawatt.errors import ConfigError, InvalidRequest, PermissionDenied, StoreError, UnknownLayer
 from negawatt.keys import layer_key, scope_of
 from negawatt.layers.entry import encoded, sealed
 from negawatt.layers.values import Found, Lead, Missed
@@ -69,7 +69,10 @@ def test_the_scope_is_that_of_requests():
     assert scope_of(caller, Hints(permissions="b, a"), personal=False).permissions.startswith("digest+")
     assert scope_of(caller, Hints(tool_digests="b,a"), personal=False).tool_digests == "a,b"
     assert scope_of(caller, Hints(), personal=True).user == "ann"
-    assert scope_of(caller, Hints(user="bob"), personal=True).user == "bob"
+    anyones = msgspec.structs.replace(caller, user=None)
+    assert scope_of(anyones, Hints(user="bob"), personal=True).user == "bob"
+    with pytest.raises(PermissionDenied, match="x-negawatt-user"):
+        scope_of(caller, Hints(user="bob"), personal=True)
 
 
 # -- one entry -------------------------------------------------------------------------------------------------
