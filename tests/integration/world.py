@@ -26,7 +26,7 @@ import aiohttp
 HERE = Path(__file__).parent
 NEGAWATT = Path(sys.executable).parent / "negawatt"
 START_S = 20.0  # for a process to come up on a busy machine
-AT_ONCE_S = 1.0  # 100 ms, and what a busy machine adds
+AT_ONCE_S = 0.3  # 100 ms, and what a busy machine adds
 CHAT = "/v1/chat/completions"
 Json = dict[str, Any]
 _T = TypeVar("_T")

@@ -116,6 +116,7 @@ class Beside:
         while not self._closing.wait(pause_s):
             began = time.thread_time()
             self._keeper.round(connection)
+            connection.execute("PRAGMA shrink_memory")  # the next round is a second away, and needs other pages
             pause_s = max(_LEAST_S, _REST * (time.thread_time() - began))
 
 
