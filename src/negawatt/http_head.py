@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 import orjson
 
 from negawatt.call import Call
 from negawatt.caller import Headers as Passed
 from negawatt.caller import Hints
-from negawatt.errors import BudgetExceeded, CircuitOpen, MethodNotAllowed, UpstreamStatus, body_of, status_of
+from negawatt.errors import (
+    BudgetExceeded,
+    CircuitOpen,
+    InvalidRequest,
+    MethodNotAllowed,
+    UpstreamStatus,
+    body_of,
+    status_of,
+)
 from negawatt.levers.meter import cache_of
 from negawatt.protocol import Wire
 from negawatt.reply import Reply
@@ -239,3 +248,23 @@ async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> N
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def query_of(raw: bytes, known: Sequence[str], *, repeated: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return the parameters of the query *raw*. Those of *repeated* may be there more than once.
+
+    Raises `InvalidRequest` for one that is not *known*: it may be misspelt, and nothing is then as it was meant.
+    """
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError as error:
+        raise InvalidRequest(f"the query cannot be read: {error}", param="query") from error
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise InvalidRequest(f"{name[:80]}: there is no such parameter here; known: {there}", param=name[:80])
+        if name in found and name not in repeated:
+            raise InvalidRequest(f"{name}: it is there twice", param=name)
+        found.setdefault(name, []).append(value)
+    return found

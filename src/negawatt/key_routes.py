@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 import orjson
@@ -23,13 +23,14 @@ from negawatt.doors import check_names, name_of, shown
 from negawatt.errors import ConfigError, InvalidRequest, NotFound
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
-from negawatt.http_head import Head, Receive, Send, send_private
+from negawatt.http_head import Head, Receive, Send, query_of, send_private
 from negawatt.levers.admit import administrator
 
 _KEYS, _AUDIT = "/admin/keys", "/admin/audit"
 _KEY_PATH = re.compile(r"/admin/keys/([^/]{1,400})")
 _ROTATE_PATH = re.compile(r"/admin/keys/([^/]{1,400})/rotate")
 _MOST_LINES = 1000
+_ASKED = ("limit", "before", "verify")  # of the log
 
 Read = Callable[[Head, Receive], Awaitable[bytes | None]]
 
@@ -65,7 +66,7 @@ class KeyRoutes:
         if file is None:
             raise NotFound("there is no file of keys here", param="access.keys")
         if path == _AUDIT:
-            query = _parsed(scope["query_string"])
+            query = {name: values[0] for name, values in query_of(scope["query_string"], _ASKED).items()}
             await send_private(send, 200, await asyncio.to_thread(_audit, file, query))
         elif method == "GET":
             await send_private(send, 200, {"keys": await asyncio.to_thread(self._keys, file)})
@@ -136,20 +137,6 @@ def _audit(file: KeyFile, query: dict[str, str]) -> dict[str, Any]:
     lines: list[Line] = file.lines(before=before, limit=limit)
     verified = file.verify()._asdict() if _number(query, "verify", 0, 1) else None
     return {"lines": msgspec.to_builtins(lines), "verified": verified}
-
-
-def _parsed(raw: bytes) -> dict[str, str]:
-    """Return the query's parameters. Raises `InvalidRequest` for an unknown one, or one that is there twice."""
-    found: dict[str, str] = {}
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10)
-    except ValueError as error:
-        raise InvalidRequest(f"the query cannot be read: {error}", param="query") from error
-    for name, value in pairs:
-        if name not in ("limit", "before", "verify") or name in found:
-            raise InvalidRequest(f"{name[:80]}: expected limit, before and verify, each once", param=name[:80])
-        found[name] = value
-    return found
 
 
 def _number(query: dict[str, str], name: str, default: int, most: int) -> int:

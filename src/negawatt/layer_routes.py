@@ -10,7 +10,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 
@@ -28,7 +27,7 @@ from negawatt.errors import (
 )
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
-from negawatt.http_head import JSON, Head, Headers, Receive, Send, origin_headers, send_body
+from negawatt.http_head import JSON, Head, Headers, Receive, Send, origin_headers, query_of, send_body
 from negawatt.keys import scope_of
 from negawatt.layers.entry import BYTES
 from negawatt.layers.values import Asked, Found, Lead, Missed
@@ -77,7 +76,8 @@ class LayerRoutes:
         caller = self._gateway.keyring.caller(head.hints.key)
         if not layer and method == "PUT":
             raise MethodNotAllowed(f"{scope['path']} answers to DELETE, GET, not to PUT", allow="DELETE, GET")
-        query = _parsed(scope["query_string"], _PARAMETERS[method] if layer else _PARAMETERS_OF_ALL[method])
+        known = _PARAMETERS[method] if layer else _PARAMETERS_OF_ALL[method]
+        query = query_of(scope["query_string"], known, repeated=("tag",))
         if method == "DELETE" and not ("key" in query or "arguments" in query):
             await self._delete_tagged(layer, caller, query, head, send)
         elif not layer:
@@ -213,23 +213,6 @@ async def _say(send: Send, head: Head, value: dict[str, Any]) -> None:
 
 def _headers(scope: Any) -> dict[bytes, bytes]:
     return dict(scope["headers"])
-
-
-def _parsed(raw: bytes, known: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return the query's parameters. Raises `InvalidRequest` for an unknown one: it may be a misspelt ``dry_run``."""
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError as error:
-        raise InvalidRequest(f"the query cannot be read: {error}", param="query") from error
-    found: dict[str, list[str]] = {}
-    for name, value in pairs:
-        if name not in known:
-            there = ", ".join(known) or "none"
-            raise InvalidRequest(f"{name[:80]}: there is no such parameter here; known: {there}", param=name[:80])
-        if name in found and name != "tag":
-            raise InvalidRequest(f"{name}: it is there twice", param=name)
-        found.setdefault(name, []).append(value)
-    return found
 
 
 def _material(query: dict[str, list[str]]) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 import orjson
@@ -27,7 +27,7 @@ from negawatt.errors import (
 )
 from negawatt.gateway import Gateway
 from negawatt.guard import Guard
-from negawatt.http_head import EVENTS, JSON, PRIVATE, Head, Headers, Receive, Send, send_body
+from negawatt.http_head import EVENTS, JSON, PRIVATE, Head, Headers, Receive, Send, query_of, send_body
 from negawatt.ledger.explorer import find, one
 from negawatt.ledger.export import shown as shown_row
 from negawatt.ledger.rollup_reader import Reader, Snapshot
@@ -129,11 +129,12 @@ class WebRoutes:
             if path == f"{_API}live":
                 await self._watch(head, headers, receive, send)
             elif (found := _REQUEST.fullmatch(path)) is not None:
-                _parsed(scope["query_string"], ())
+                query_of(scope["query_string"], ())
                 await _say(send, await self._request(unquote(found[1])))
             else:
                 known, answer = self._answers[path.removeprefix(_API)]
-                await _say(send, await answer(_parsed(scope["query_string"], known)))
+                many = set(known).difference(_PERIOD)
+                await _say(send, await answer(query_of(scope["query_string"], known, repeated=many)))
         except TooMany:
             raise RateLimited("too much is asked of the ledger at once; try again shortly") from None
 
@@ -349,24 +350,6 @@ def _key_of(body: bytes, headers: Mapping[bytes, bytes]) -> str:
     if not isinstance(key, str) or not key:
         raise InvalidRequest('key: expected {"key": "..."}', param="key")
     return key
-
-
-def _parsed(raw: bytes, known: tuple[str, ...]) -> dict[str, list[str]]:
-    """Return the query's parameters. Raises `InvalidRequest` for an unknown one, or one of a period that is twice."""
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError as error:
-        raise InvalidRequest(f"the query cannot be read: {error}", param="query") from error
-    found: dict[str, list[str]] = {}
-    for name, value in pairs:
-        if name not in known:
-            there = ", ".join(known) or "none"
-            raise InvalidRequest(f"{name[:80]}: there is no such parameter here; known: {there}", param=name[:80])
-        found.setdefault(name, []).append(value)
-    for name in _PERIOD:
-        if len(found.get(name, ())) > 1:
-            raise InvalidRequest(f"{name}: it is there twice", param=name)
-    return found
 
 
 def _loaded(raw: bytes | None) -> Any:
