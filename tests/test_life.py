@@ -15,6 +15,7 @@ from test_burn import promised
 from watched import Box, fact, watched
 from worlds import virtual
 
+from negawatt.budgets.states import BudgetState
 from negawatt.config_watch import Alerts
 from negawatt.errors import StoreError
 from negawatt.ledger.alerts import keep_alerts, kept_alerts
@@ -22,7 +23,7 @@ from negawatt.ledger.sqlite import SqliteLedger
 from negawatt.statistics import Interval
 from negawatt.watch.alert import Alert, Condition
 from negawatt.watch.life import Life
-from negawatt.watch.values import PerSuccess, budget_conditions, cost_conditions, forecast_of
+from negawatt.watch.values import PerSuccess, budget_conditions, cost_conditions
 from negawatt.watching import successes_in
 
 SETTINGS = Alerts(pending_s=30.0, clear_s=60.0, events_h=1.0)
@@ -167,15 +168,12 @@ async def test_what_could_not_be_kept_is_tried_again():
         assert [[one.name for one in some] for some in kept] == [["route_drift"]]
 
 
-class Purse:
-    """A budget with what the watch looks at."""
-
-    unit, owner, refuses = "usd", "finance", False
-
-    def __init__(self, budget: str, spent: float, limit: float, start: float, end: float) -> None:
-        self.budget, self.whose = budget, None
-        self.spent, self.limit = Decimal(spent), Decimal(limit)
-        self.period_start, self.period_end = start, end
+def purse(budget: str, spent: float, limit: float, start: float, end: float, *, refuses: bool = False) -> BudgetState:
+    """A budget in dollars, of all."""
+    return BudgetState(
+        budget=budget, unit="usd", per="day", whose=None, owner="finance", at_limit="refuse", limit=Decimal(limit),
+        spent=Decimal(spent), reserved=Decimal(0), period_start=start, period_end=end, refuses=refuses,
+    )  # fmt: skip
 
 
 # -- values ------------------------------------------------------------------------------------------------------
@@ -198,16 +196,16 @@ def test_a_cost_is_beyond_its_target_only_for_certain():
 @given(st.floats(0.01, 1e6), st.floats(0.06, 1.0), st.floats(1.0, 1e7))
 def test_a_forecast_goes_on_at_the_pace_so_far(spent: float, part: float, length_s: float):
     """A tenth of it spent after a tenth of the period comes out even; before a twentieth nothing is said."""
-    budget = Purse("b", spent, 1.0, 1000.0, 1000.0 + length_s)
-    assert forecast_of(budget, 1000.0 + part * length_s) == pytest.approx(spent / part)
-    assert forecast_of(budget, 1000.0 + 0.04 * length_s) is None
+    budget = purse("b", spent, 1.0, 1000.0, 1000.0 + length_s)
+    assert float(budget.forecast(1000.0 + part * length_s)) == pytest.approx(spent / part)
+    assert budget.forecast(1000.0 + 0.04 * length_s) is None
 
 
 def test_a_budget_that_will_not_last_alerts_and_one_that_is_spent_is_urgent():
     """At 60 % after half of the period it will not last; at its limit it is spent, however early."""
 
     def found(spent: float, now: float, forecast: float | None = 1.0) -> tuple[bool | None, str]:
-        [one] = budget_conditions([Purse("team", spent, 10.0, 0.0, 1000.0)], forecast, now)
+        [one] = budget_conditions([purse("team", spent, 10.0, 0.0, 1000.0)], forecast, now)
         return one.active, one.severity
 
     assert found(4.0, 500.0) == (False, "warning") and found(6.0, 500.0) == (True, "warning")
@@ -217,8 +215,7 @@ def test_a_budget_that_will_not_last_alerts_and_one_that_is_spent_is_urgent():
 
 def test_a_budget_that_refuses_calls_is_urgent_though_a_little_is_left():
     """However early in its period: what is left is of no use to anybody."""
-    budget = Purse("team", 9.5, 10.0, 0.0, 1000.0)
-    budget.refuses = True
+    budget = purse("team", 9.5, 10.0, 0.0, 1000.0, refuses=True)
     [one] = budget_conditions([budget], None, 10.0)
     assert (one.active, one.severity) == (True, "critical")
     assert "9.5 of 10 usd are spent, and calls" in one.message
@@ -237,8 +234,8 @@ async def test_values_come_from_those_who_work_them_out():
             raise StoreError("the ledger is locked")
         return figures
 
-    async def budgets() -> list[Purse]:
-        return [Purse("team", 12.0, 10.0, 0.0, 1e12)]
+    async def budgets() -> list[BudgetState]:
+        return [purse("team", 12.0, 10.0, 0.0, 1e12)]
 
     box = Box()
     async with watched(box, successes=successes, budgets=budgets, slo={"cost_per_success_usd": 0.1}) as (_, watch):

@@ -13,7 +13,7 @@ import msgspec
 from negawatt.budgets import Line, LineId
 from negawatt.budgets.rules import SCALES, Rule, whose
 
-_TOO_SOON = 0.02  # share of the period: what was spent in it says nothing yet of the rest
+_TOO_SOON = 0.05  # share of the period: what was spent in it says nothing yet of the rest
 
 
 class BudgetState(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,6 @@ from typing import NamedTuple, Protocol
 from negawatt.watch.alert import Condition, iso
 from negawatt.watch.targets import Targets
 
-_LEAST_PART = 0.05  # of a period, before its spend is a pace
-
 
 class PerSuccess(NamedTuple):
     """What a successful task of a class costs, in USD, with its interval; None: undefined, for none succeeded."""
@@ -50,9 +48,8 @@ class Budget(Protocol):
     @property
     def refuses(self) -> bool: ...
     @property
-    def period_start(self) -> float: ...
-    @property
     def period_end(self) -> float: ...
+    def forecast(self, now: float) -> Decimal | None: ...
 
 
 # (since, until) -> by class
@@ -112,7 +109,8 @@ def cache_conditions(
 def budget_conditions(budgets: Iterable[Budget], forecast: float | None, now: float) -> Iterator[Condition]:
     """Yield, of each budget, whether it is used up, or will be at the present pace: *forecast* times its limit."""
     for budget in budgets:
-        spent, limit, ahead = float(budget.spent), float(budget.limit), forecast_of(budget, now)
+        spent, limit, forecasted = float(budget.spent), float(budget.limit), budget.forecast(now)
+        ahead = None if forecasted is None else float(forecasted)
         gone = spent >= limit or budget.refuses
         active = gone or (forecast is not None and ahead is not None and ahead > forecast * limit)
         about = budget.budget
@@ -127,11 +125,3 @@ def budget_conditions(budgets: Iterable[Budget], forecast: float | None, now: fl
             "budget_burn", about, active, message, "critical" if gone else "warning",
             value=spent if ahead is None else ahead, target=limit, unit=budget.unit, owner=budget.owner,
         )  # fmt: skip
-
-
-def forecast_of(budget: Budget, now: float) -> float | None:
-    """Return what *budget* will have spent by its end at its pace so far; None: it is too early to tell."""
-    length_s, elapsed_s = budget.period_end - budget.period_start, now - budget.period_start
-    if length_s <= 0 or elapsed_s < _LEAST_PART * length_s:
-        return None
-    return float(budget.spent) / elapsed_s * length_s
