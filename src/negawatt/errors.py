@@ -288,6 +288,20 @@ def body_of(error: BaseException) -> dict[str, Any]:
     return {"error": detail}
 
 
+def forget_frames(error: BaseException) -> None:
+    """Drop the frames through which *error* came, and those of what it came from, once nobody asks for them.
+
+    A call keeps how it ended, and the frames keep the call: left so, every failed call would stay until the garbage
+    collector comes.
+    """
+    rest: list[BaseException | None] = [error]
+    while rest:
+        one = rest.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            rest += one.__cause__, one.__context__
+
+
 @contextmanager
 def translating(
     table: Mapping[type[BaseException], type[UpstreamError]], *, provider: str | None = None

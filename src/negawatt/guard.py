@@ -77,3 +77,4 @@ class Guard:
         self._alarms.drop(self._alarm)
         if self._looking is not None:
             self._looking.cancel()
+            self._looking = None  # its end holds the frame that holds this

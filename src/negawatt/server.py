@@ -29,6 +29,7 @@ from negawatt.errors import (
     RequestTimeout,
     UpstreamBroken,
     UpstreamError,
+    forget_frames,
     status_of,
 )
 from negawatt.feedback_routes import FeedbackRoutes
@@ -140,12 +141,13 @@ class Server:
             else:
                 await reply.deadline.hold(sending, _LATE)
             reply.undelivered = guard.gone
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if reply is not None:
                 reply.undelivered = True
             if not guard.rang:
                 raise
             guard.forgive()
+            forget_frames(cancelled)
             if not guard.gone:
                 message = f"the request's body did not arrive within {self._settings.body_timeout_s:g} s"
                 raise RequestTimeout(message) from None
@@ -153,6 +155,7 @@ class Server:
             if not isinstance(error, NegawattError):
                 log.exception("call %s failed", None if call is None else call.id)
             await self._fail(error, call, reply, head, send)
+            forget_frames(error)
         finally:
             guard.stop()
             if reply is not None:

@@ -241,7 +241,8 @@ class Flight:
     def _land(self) -> None:
         if not self._over:
             self._over = True
-            self.on_over()
+            told, self.on_over = self.on_over, None  # it holds this flight: let go of, no collector has to part them
+            told()
 
     def _leave(self) -> None:
         self._aboard -= 1

@@ -19,6 +19,7 @@ from negawatt.errors import (
     UpstreamError,
     UpstreamStatus,
     UpstreamTimeout,
+    forget_frames,
 )
 from negawatt.pipeline import Handler
 from negawatt.reply import Reply
@@ -90,6 +91,7 @@ class Retry:
             except UpstreamError as error:
                 if place == last or (isinstance(error, UpstreamStatus) and error.status in _FINAL):
                     raise
+                forget_frames(error)
             except BudgetExceeded:  # nobody was asked; what comes next may cost less, or be another's budget
                 if place == last:
                     raise
@@ -115,6 +117,7 @@ class Retry:
                 if pause_s is None or not _fits(call, pause_s) or not breaker.closed(self._clock.monotonic()):
                     raise
                 call.note(NAME, "again", f"{type(error).__name__}: {error.message}"[:200])
+                forget_frames(error)
                 await self._sleep(call, pause_s)
                 attempt += 1
             except BaseException:
