@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -253,6 +254,41 @@ async def test_values_come_from_those_who_work_them_out():
         broken, figures["default"] = False, PerSuccess(0.05, 0.04, 0.06, 12)
         await asyncio.sleep(180)
         assert ("resolved", "default") in box.heard("cost_per_success")
+
+
+@virtual
+async def test_of_the_budgets_of_many_users_the_one_that_is_used_up_is_an_alert():
+    """They are looked at in a thread, and whoever is within theirs is no word worth."""
+    import asyncio
+
+    standing = [purse(f"user-{number}", 1.0, 10.0, 0.0, 1e12) for number in range(2_000)]
+    standing[17] = purse("user-17", 12.0, 10.0, 0.0, 1e12)
+
+    async def budgets() -> list[BudgetState]:
+        return standing
+
+    async with watched(Box(), budgets=budgets) as (_, watch):
+        while not watch.life.open:
+            await asyncio.to_thread(time.sleep, 0.01)  # a thread takes real time
+        assert [one.about for one in watch.life.open] == ["user-17"]
+
+
+@virtual
+async def test_a_budget_that_begins_anew_is_told_of_once_more():
+    """It was used up, and is not any more; those that were always within theirs were never spoken of."""
+    import asyncio
+
+    standing = [purse("team", 12.0, 10.0, 0.0, 1e12), purse("other", 1.0, 10.0, 0.0, 1e12)]
+
+    async def budgets() -> list[BudgetState]:
+        return standing
+
+    box = Box()
+    async with watched(box, budgets=budgets) as (_, watch):
+        await asyncio.sleep(130)
+        standing[0] = purse("team", 0.0, 10.0, 0.0, 1e12)
+        await asyncio.sleep(180)
+        assert box.heard() == [("firing", "team"), ("resolved", "team")] and not watch.life.open
 
 
 async def test_figures_of_tasks_become_costs_by_class(tmp_path: Path):

@@ -6,8 +6,10 @@ second opinions, renewals. What a cache answers costs nothing and never comes he
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from negawatt.budgets import Books, How, LineId, Reservation, Short
@@ -28,6 +30,7 @@ _SPARE_S = 0.05  # before the call's deadline: who is refused then is told why
 _EARLY_S = 0.002  # an event loop's timer may wake a moment early
 _NEARLY = 0.9  # share of a limit: what refuses a call when so much is spent, is used up
 _MOST_USED_UP = 10_000  # budgets of which that is kept
+_MANY = 1_000  # lines: more are worked out in a thread, for calls do not wait for who looks on
 _SOON_S = 1.0  # after which it may be tried again, where what is missing is only reserved
 Settle = Callable[[Attempt], None]
 
@@ -267,5 +270,6 @@ class Purse:
 
         Raises `StoreError`.
         """
-        lines = await self._books.lines()
-        return states(self._rules.rules, lines, self._clock.time(), refusing=self._used_up, most=most)
+        lines, now = await self._books.lines(), self._clock.time()
+        work = partial(states, self._rules.rules, lines, now, refusing=frozenset(self._used_up), most=most)
+        return work() if len(lines) < _MANY else await asyncio.to_thread(work)

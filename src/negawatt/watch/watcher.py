@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from negawatt.watch.tally import Tallies
 from negawatt.watch.targets import Targets
 from negawatt.watch.tiles import alert_tiles, slo_tiles
 from negawatt.watch.values import (
+    Budget,
     Budgets,
     Guesses,
     Successes,
@@ -185,7 +187,9 @@ class Watch:
                 found += self._as_they_were("cost_per_success", error)
         if sources.budgets is not None:
             try:
-                found += budget_conditions(await sources.budgets(), self._settings.budget_forecast, now)
+                standing, known = await sources.budgets(), {one.fingerprint for one in self.life.open}
+                look = partial(_worth, standing, self._settings.budget_forecast, now, known)
+                found += look() if len(standing) < _MANY else await asyncio.to_thread(look)
             except NegawattError as error:
                 found += self._as_they_were("budget_burn", error)
         return found
@@ -263,6 +267,7 @@ class Watch:
         return samples(self._standings, self.life, self.delivery)
 
 
+_MANY = 1_000  # budgets: there may be one for each user; more are looked at in a thread, while calls go on
 _VALUED = ("cost_per_success", "cache_error")
 
 
@@ -317,3 +322,8 @@ def slo_rows(
             "message": value.message, "verdict": verdict, "firing": value.fingerprint in firing,
         })  # fmt: skip
     return rows
+
+
+def _worth(budgets: Sequence[Budget], forecast: float | None, now: float, known: Set[str]) -> list[Condition]:
+    """Return what is so of *budgets*, and of what is *known* to have been so whether it still is."""
+    return [one for one in budget_conditions(budgets, forecast, now) if one.active or one.fingerprint in known]
