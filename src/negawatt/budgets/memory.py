@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from negawatt.budgets import How, Line, LineId, Lines, Reservation, Short
@@ -9,6 +10,7 @@ from negawatt.clock import Clock
 from negawatt.errors import StoreError
 
 _SWEEP_EVERY = 1000  # new lines, between two looks at those that are not needed any more
+_AT_ONCE = 1000  # lines that are read in one go
 _KEPT_S = 86_400.0  # after the end of its period: who looks at what was spent yesterday
 
 
@@ -84,12 +86,13 @@ class MemoryBooks:
             raise StoreError(f"what is reserved cannot be written down: {self._failed}")
 
     async def lines(self) -> list[Line]:
-        now = self._clock.time()
-        return [
-            Line(line, e.until, e.spent, e.reserved, e.assumed, e.unknown)
-            for line, e in self._entries.items()
-            if e.until > now and not e.empty
-        ]
+        now, found = self._clock.time(), []
+        for number, (line, e) in enumerate(list(self._entries.items()), 1):
+            if e.until > now and not e.empty:
+                found.append(Line(line, e.until, e.spent, e.reserved, e.assumed, e.unknown))
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)  # calls go before
+        return found
 
     async def close(self) -> None:
         """Nothing is open."""
