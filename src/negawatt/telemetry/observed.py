@@ -3,6 +3,8 @@
 `Observed.observe` is told of each row on the path, and puts it on a list. What has gathered there is folded, sixty-four
 rows at a time, when the event loop comes to it, and all of it whenever somebody asks. Nothing waits for a timer, so an
 idle gateway does nothing, and a replay's virtual clock has nothing to jump to.
+
+Of sixty-four rows most are alike. They are sorted by kind first, and the columns of each kind are added up at once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from negawatt.telemetry.bounds import NOBODY, Errors, Models
 from negawatt.telemetry.series import Histogram, Metric, Number
 
 log = logging.getLogger(__name__)
-_SLICE = 64  # rows; about a third of a millisecond
+_SLICE = 64  # rows; about a quarter of a millisecond
 _PICO = 10**12
 _ANSWERED = frozenset({"answered", "cached", "coalesced"})
 _CHOICES = frozenset({"chose", "accepted", "escalated", "corrected", "trusted", "abstained"})
@@ -77,12 +79,16 @@ class _Decision(msgspec.Struct, gc=False):
 
 
 class _Call:
-    """The series that a call of one kind adds to."""
+    """The series that calls of one kind add to, and those of them that are yet to be added."""
 
-    __slots__ = ("duration", "first_chunk", "overhead", "requests", "used")
+    __slots__ = ("duration", "first_chunk", "model", "overhead", "requests", "rows", "used")
 
-    def __init__(self, requests: Number, duration: Histogram, first_chunk: Histogram, overhead: Histogram) -> None:
+    def __init__(
+        self, model: str, requests: Number, duration: Histogram, first_chunk: Histogram, overhead: Histogram
+    ) -> None:
         self.used = 0.0
+        self.rows: list[Outcome] = []
+        self.model = model  # its label
         self.requests = requests
         self.duration = duration
         self.first_chunk = first_chunk
@@ -91,14 +97,26 @@ class _Call:
     def series(self) -> list[Number | Histogram]:
         return [self.requests, self.duration, self.first_chunk, self.overhead]
 
+    def fold(self, now: float) -> None:
+        rows, self.rows, self.used = self.rows, [], now
+        self.requests.value += len(rows)
+        self.duration.add([one.duration_s for one in rows])
+        self.overhead.add([one.overhead_s for one in rows])
+        first = [one.time_to_first_chunk_s for one in rows if one.stream and one.ending in _ANSWERED]
+        self.first_chunk.add([seconds for seconds in first if seconds is not None])
+
 
 class _Client:
-    """The series that one call of one kind to one provider adds to."""
+    """The series that calls of one kind to one provider add to, and those of them that are yet to be added."""
 
-    __slots__ = ("cost", "duration", "first_chunk", "per_token", "sizes", "tokens", "unpriced", "used")
+    __slots__ = (
+        "attempts", "cost", "duration", "first_chunk", "per_token", "sizes", "tokens", "unpriced", "used", "where"
+    )  # fmt: skip
 
-    def __init__(self, duration: Histogram, cost: Number, unpriced: Number) -> None:
+    def __init__(self, where: tuple[str, str, str], duration: Histogram, cost: Number, unpriced: Number) -> None:
         self.used = 0.0
+        self.attempts: list[_Attempt] = []
+        self.where = where  # operation, provider, model
         self.duration = duration
         self.cost = cost
         self.unpriced = unpriced
@@ -111,19 +129,43 @@ class _Client:
         more = [one for one in (self.first_chunk, self.per_token) if one is not None]
         return [self.duration, self.cost, self.unpriced, *self.tokens, *self.sizes, *more]
 
+    def fold(self, now: float) -> None:
+        attempts, self.attempts, self.used = self.attempts, [], now
+        self.duration.add([one.duration_s for one in attempts if one.duration_s is not None])
+        self.cost.value += sum([one.cost_pusd for one in attempts if one.cost_pusd is not None])
+        self.unpriced.value += sum([one.billed for one in attempts if one.cost_pusd is None])
+        usages = [one.usage for one in attempts if one.usage is not None]
+        if usages:
+            read, sent = [one.input_tokens for one in usages], [one.output_tokens for one in usages]
+            cached = [one.cache_read_tokens for one in usages], [one.cache_write_tokens for one in usages]
+            columns = (read, sent, *cached, [one.reasoning_tokens for one in usages])
+            for number, column in zip(self.tokens, columns, strict=True):
+                number.value += sum(column)
+            for size, column in zip(self.sizes, columns, strict=False):
+                size.add(column)
+
 
 class _Burned:
-    """The series that the energy of a call adds to."""
+    """The series that the energy of calls adds to, and those of them that are yet to be added."""
 
-    __slots__ = ("bounds", "grams", "used")
+    __slots__ = ("bounds", "grams", "rows", "used")
 
     def __init__(self, bounds: list[Number], grams: Number) -> None:
         self.used = 0.0
+        self.rows: list[Outcome] = []
         self.bounds = bounds
         self.grams = grams
 
     def series(self) -> list[Number | Histogram]:
         return [*self.bounds, self.grams]
+
+    def fold(self, now: float) -> None:
+        rows, self.rows, self.used = self.rows, [], now
+        low, central, high = self.bounds
+        low.value += sum([one.energy_low_j or 0.0 for one in rows])
+        central.value += sum([one.energy_j or 0.0 for one in rows])
+        high.value += sum([one.energy_high_j or 0.0 for one in rows])
+        self.grams.value += sum([one.co2e_g or 0.0 for one in rows])
 
 
 class Observed:
@@ -139,11 +181,13 @@ class Observed:
         self._errors = Errors()
         money = {known.COST, known.SAVED_COST, known.LOST_COST}
         self._metrics = {one: Metric(one, scale=_PICO if one in money else 1) for one in known.FOLDED}
-        self._calls: dict[tuple[str, ...], _Call] = {}
-        self._clients: dict[tuple[str, ...], _Client] = {}
+        # By what rows say where that is a label, else by the label that stands for it.
+        self._calls: dict[tuple[str, str | None, str, str], _Call] = {}
+        self._clients: dict[tuple[str, str, str, str | None, bool], _Client] = {}
         self._burned: dict[tuple[str, ...], _Burned] = {}
         self._spared: dict[tuple[str, str], list[tuple[Number, Number]]] = {}
         self._waiting: list[Outcome] = []
+        self._filled: list[_Call | _Client | _Burned] = []  # to which something of the slice at hand belongs
         self._attempts_of = msgspec.json.Decoder(list[_Attempt]).decode
         self._decisions_of = msgspec.json.Decoder(list[_Decision]).decode
 
@@ -168,104 +212,68 @@ class Observed:
         batch, self._waiting = self._waiting[:_SLICE], self._waiting[_SLICE:]
         if again and len(self._waiting) >= _SLICE:
             asyncio.get_running_loop().call_soon(self._fold_some)
-        now = self._clock.monotonic()
         for outcome in batch:
             try:
-                self._fold(outcome, now)
+                self._sort(outcome)
             except Exception:
                 log.exception("call %s cannot be counted in the metrics", outcome.id)
+        now = self._clock.monotonic()
+        for kind in self._filled:
+            kind.fold(now)
+        self._filled.clear()
 
-    def _fold(self, one: Outcome, now: float) -> None:
-        answered = one.ending in _ANSWERED
-        model = self._models.label(one.request_model, answered=answered)
-        key = (one.request_class, model, one.ending, one.cache)
-        call = self._calls.get(key)
-        if call is None:
-            call = self._calls[key] = self._new_call(*key)
-        call.used = now
-        call.requests.value += 1
-        call.duration.add(one.duration_s)
-        call.overhead.add(one.overhead_s)
-        if one.stream and answered and one.time_to_first_chunk_s is not None:
-            call.first_chunk.add(one.time_to_first_chunk_s)
+    def _sort(self, one: Outcome) -> None:
+        """Put *one* to those of its kind, which are added up together."""
+        call = self._calls.get((one.request_class, one.request_model, one.ending, one.cache)) or self._call_of(one)
+        if not call.rows:
+            self._filled.append(call)
+        call.rows.append(one)
         asked = NOBODY
         if one.attempt_log != "[]":
-            asked = self._fold_attempts(one, now, answered=answered)
+            asked = self._sort_attempts(one)
         if one.energy_j is not None:
-            self._fold_energy(one, asked, now)
+            key = (asked, one.energy_basis or NOBODY)
+            burned = self._burned.get(key) or self._new_burned(*key)
+            if not burned.rows:
+                self._filled.append(burned)
+            burned.rows.append(one)
         said = one.decisions
         if '"saved"' in said or '"explore' in said or '"route"' in said:
-            self._fold_decisions(one, model)
+            self._fold_decisions(one, call.model)
 
-    def _fold_attempts(self, one: Outcome, now: float, *, answered: bool) -> str:
-        """Count what was asked of providers; return whose answer it was, else who was asked last."""
+    def _sort_attempts(self, one: Outcome) -> str:
+        """Do so with what was asked of providers; return whose answer it was, else who was asked first."""
         attempts = self._attempts_of(one.attempt_log)
         asked = NOBODY
-        streamed = one.time_to_first_chunk_s if one.stream and answered else None
-        if streamed is not None and sum(attempt.error is None for attempt in attempts) != 1:
+        streamed = one.time_to_first_chunk_s if one.stream and one.ending in _ANSWERED else None
+        if streamed is not None and sum([attempt.error is None for attempt in attempts]) != 1:
             streamed = None  # whose first chunk it was is not known
         for attempt in attempts:
-            done = attempt.error is None
-            model = self._models.label(attempt.model, answered=done)
-            error = self._errors.label(attempt.error)
-            if done or asked == NOBODY:
-                asked = model
-            told = attempt.usage is not None and attempt.usage.cost_usd is not None
-            key = (one.operation, attempt.provider, model, error, "provider" if told else "local")
-            client = self._clients.get(key)
-            if client is None:
-                client = self._clients[key] = self._new_client(*key)
-            client.used = now
-            if attempt.duration_s is not None:
-                client.duration.add(attempt.duration_s)
-            if attempt.cost_pusd is not None:
-                client.cost.value += attempt.cost_pusd
-            elif attempt.billed:
-                client.unpriced.value += 1
-            if attempt.usage is not None:
-                self._fold_usage(client, key, attempt.usage)
-            if done and streamed is not None:
-                self._fold_stream(client, key, attempt, streamed - attempt.started_s)
+            usage = attempt.usage
+            told = usage is not None and usage.cost_usd is not None
+            key = (one.operation, attempt.provider, attempt.model, attempt.error, told)
+            client = self._clients.get(key) or self._client_of(*key)
+            if attempt.error is None or asked == NOBODY:
+                asked = client.where[2]
+            if not client.attempts:
+                self._filled.append(client)
+            client.attempts.append(attempt)
+            if usage is not None and not client.tokens:
+                self._with_tokens(client)
+            if streamed is not None and attempt.error is None:
+                self._fold_stream(client, attempt, streamed - attempt.started_s)
         return asked
 
-    def _fold_usage(self, client: _Client, key: tuple[str, ...], usage: _Usage) -> None:
-        if not client.tokens:
-            self._with_tokens(client, key)
-        read, sent = usage.input_tokens, usage.output_tokens
-        numbers = client.tokens
-        numbers[0].value += read
-        numbers[1].value += sent
-        numbers[2].value += usage.cache_read_tokens
-        numbers[3].value += usage.cache_write_tokens
-        numbers[4].value += usage.reasoning_tokens
-        client.sizes[0].add(read)
-        if len(client.sizes) > 1:
-            client.sizes[1].add(sent)
-
-    def _fold_stream(self, client: _Client, key: tuple[str, ...], attempt: _Attempt, first_s: float) -> None:
+    def _fold_stream(self, client: _Client, attempt: _Attempt, first_s: float) -> None:
         if first_s < 0:
             return
         if client.first_chunk is None:
-            client.first_chunk = self._metrics[known.FIRST_CHUNK].histogram(*key[:3])
-            client.per_token = self._metrics[known.PER_TOKEN].histogram(*key[:3])
-        client.first_chunk.add(first_s)
+            client.first_chunk = self._metrics[known.FIRST_CHUNK].histogram(*client.where)
+            client.per_token = self._metrics[known.PER_TOKEN].histogram(*client.where)
+        client.first_chunk.add([first_s])
         sent = 0 if attempt.usage is None else attempt.usage.output_tokens
         if client.per_token is not None and sent > 1 and attempt.duration_s is not None:
-            client.per_token.add(max(0.0, attempt.duration_s - first_s) / (sent - 1))
-
-    def _fold_energy(self, one: Outcome, asked: str, now: float) -> None:
-        key = (asked, one.energy_basis or NOBODY)
-        burned = self._burned.get(key)
-        if burned is None:
-            energy = self._metrics[known.ENERGY]
-            bounds = [energy.number(*key, bound) for bound in ("low", "central", "high")]
-            burned = self._burned[key] = _Burned(bounds, self._metrics[known.CO2E].number(self._zone, key[1]))
-        burned.used = now
-        low, central, high = burned.bounds
-        low.value += one.energy_low_j or 0.0
-        central.value += one.energy_j or 0.0
-        high.value += one.energy_high_j or 0.0
-        burned.grams.value += one.co2e_g or 0.0
+            client.per_token.add([max(0.0, attempt.duration_s - first_s) / (sent - 1)])
 
     def _fold_decisions(self, one: Outcome, model: str) -> None:
         for decision in self._decisions_of(one.decisions):
@@ -295,31 +303,50 @@ class Observed:
 
     # -- cells, made once for each kind of call ----------------------------------------------------------------
 
-    def _new_call(self, request_class: str, model: str, ending: str, cache: str) -> _Call:
-        metrics = self._metrics
-        return _Call(
-            metrics[known.REQUESTS].number(request_class, model, ending, cache),
-            metrics[known.REQUEST_DURATION].histogram(request_class, cache),
-            metrics[known.REQUEST_FIRST_CHUNK].histogram(request_class, cache),
-            metrics[known.OVERHEAD].histogram(cache),
-        )
+    def _call_of(self, one: Outcome) -> _Call:
+        model = self._models.label(one.request_model, answered=one.ending in _ANSWERED)
+        key = (one.request_class, None if one.request_model is None else model, one.ending, one.cache)
+        found = self._calls.get(key)
+        if found is None:
+            metrics = self._metrics
+            found = self._calls[key] = _Call(
+                model,
+                metrics[known.REQUESTS].number(one.request_class, model, one.ending, one.cache),
+                metrics[known.REQUEST_DURATION].histogram(one.request_class, one.cache),
+                metrics[known.REQUEST_FIRST_CHUNK].histogram(one.request_class, one.cache),
+                metrics[known.OVERHEAD].histogram(one.cache),
+            )
+        return found
 
-    def _new_client(self, operation: str, provider: str, model: str, error: str, source: str) -> _Client:
-        duration = self._metrics[_DURATIONS.get(operation, known.OTHER_DURATION)]
-        return _Client(
-            duration.histogram(operation, provider, model, error),
-            self._metrics[known.COST].number(model, source),
-            self._metrics[known.UNPRICED].number(model),
-        )
+    def _client_of(self, operation: str, provider: str, model: str, error: str | None, told: bool) -> _Client:
+        where = (operation, provider, self._models.label(model, answered=error is None))
+        failed = self._errors.label(error)
+        key = (*where, None if error is None else failed, told)
+        found = self._clients.get(key)
+        if found is None:
+            duration = self._metrics[_DURATIONS.get(operation, known.OTHER_DURATION)]
+            found = self._clients[key] = _Client(
+                where,
+                duration.histogram(*where, failed),
+                self._metrics[known.COST].number(where[2], "provider" if told else "local"),
+                self._metrics[known.UNPRICED].number(where[2]),
+            )
+        return found
 
-    def _with_tokens(self, client: _Client, key: tuple[str, ...]) -> None:
-        where = key[:3]
+    def _new_burned(self, asked: str, basis: str) -> _Burned:
+        energy = self._metrics[known.ENERGY]
+        bounds = [energy.number(asked, basis, bound) for bound in ("low", "central", "high")]
+        burned = self._burned[asked, basis] = _Burned(bounds, self._metrics[known.CO2E].number(self._zone, basis))
+        return burned
+
+    def _with_tokens(self, client: _Client) -> None:
+        where = client.where
         counters = (
             known.INPUT_TOKENS, known.OUTPUT_TOKENS, known.CACHE_READ_TOKENS, known.CACHE_WRITE_TOKENS,
             known.REASONING_TOKENS,
         )  # fmt: skip
         client.tokens = [self._metrics[one].number(*where) for one in counters]
-        sizes = (known.EMBEDDINGS_SIZES,) if key[0] == "embeddings" else (known.INPUT_SIZES, known.OUTPUT_SIZES)
+        sizes = (known.EMBEDDINGS_SIZES,) if where[0] == "embeddings" else (known.INPUT_SIZES, known.OUTPUT_SIZES)
         client.sizes = [self._metrics[one].histogram(*where) for one in sizes]
 
     def _new_spared(self, lever: str, basis: str) -> list[tuple[Number, Number]]:
@@ -356,4 +383,5 @@ class Observed:
         for instrument, metric in self._metrics.items():
             if instrument not in steady:
                 metric.keep(alive)
-        self._models.forget({key[1] for key in self._calls} | {key[2] for key in self._clients})
+        asked = {one.where[2] for one in self._clients.values()}
+        self._models.forget(asked | {one.model for one in self._calls.values()})

@@ -7,7 +7,7 @@ by labels; here a call keeps hold of the series of its like, and an addition is 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from negawatt.telemetry.counts import Labels, Sample
@@ -39,9 +39,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)  # the last one: above all bounds
         self.sum = 0.0
 
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def add(self, values: Sequence[float]) -> None:
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum = sum(values, self.sum)
 
     def copy(self) -> Histogram:
         """Return what it has seen so far."""
