@@ -320,6 +320,29 @@ def test_a_row_that_cannot_be_read_stops_no_other(caplog: pytest.LogCaptureFixtu
     assert "nw-bad" in caplog.text
 
 
+def test_rows_of_several_kinds_add_to_their_own_series():
+    """Mixed within a slice and beyond it: what nobody has served, what failed, and who answered after a failure."""
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    second = orjson.dumps([
+        {"provider": "a", "model": "m", "started_s": 0.0, "error": "Strange", "billed": False, "cost_pusd": 0},
+        {"provider": "b", "model": "n", "started_s": 0.1, "usage": usage, "cost_pusd": 10**12, "duration_s": 0.5},
+    ]).decode()  # fmt: skip
+    kinds = [
+        {"request_model": "made up", "ending": "failed", "attempt_log": "[]"},
+        {"request_model": None, "ending": "refused", "attempt_log": "[]"},
+        {"request_model": "m", "ending": "answered", "attempt_log": second, "energy_j": 2.0},
+    ]
+    metrics = observed(configured=["m"])
+    metrics._waiting += [outcome(**kinds[n % 3]) for n in range(300)]
+    found = sums(metrics)
+    for model, ending in ((OTHER, "failed"), ("none", "refused"), ("m", "answered")):
+        assert total(found, "negawatt_requests_total", model=model, outcome=ending) == 100
+    assert total(found, "negawatt_request_duration_seconds_count") == 300
+    assert total(found, "negawatt_cost_usd_total", model="n") == 100
+    assert total(found, "gen_ai_client_inference_duration_seconds_count", gen_ai_provider_name="b") == 100
+    assert total(found, "negawatt_energy_joules_total", bound="central") == 200
+
+
 @virtual
 async def test_rows_are_folded_though_nobody_asks():
     """What waits is bounded: after every sixty-four rows the event loop folds them."""

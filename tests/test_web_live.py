@@ -72,6 +72,23 @@ async def test_a_second_of_calls_is_one_tick():
     assert [one async for one in watch] == []
 
 
+async def test_however_many_calls_a_second_has_its_tick_has_them_all():
+    """They are added up some at a time, and what is left over when the second is over counts as well."""
+    world = World()
+    watch = world.live.watch(None)
+    await anext(watch)
+    for i in range(200):
+        world.live.seen(a_row(i, request_class=f"class-{i % 60}", input_tokens=2, output_tokens=None, energy_j=18.0))
+    waiting = asyncio.ensure_future(anext(watch))
+    await world.tick()
+    [(_, _, told)] = events(await waiting)
+    assert (told["calls"], told["input_tokens"], told["output_tokens"], told["energy_wh"]) == (200, 400, 0, 1.0)
+    assert [call["id"] for call in told["newest"]] == [f"call-{i}" for i in range(199, 179, -1)]
+    assert told["by_class"] == {f"class-{n}": 4 if n < 20 else 3 for n in range(50)}, "the first fifty, in full"
+    world.live.close()
+    await watch.aclose()
+
+
 async def test_who_comes_back_hears_what_they_missed():
     """By the id of the last event; a reset where that is too long ago, or of another process."""
     world = World()
