@@ -217,10 +217,13 @@ class Observed:
                 self._sort(outcome)
             except Exception:
                 log.exception("call %s cannot be counted in the metrics", outcome.id)
-        now = self._clock.monotonic()
-        for kind in self._filled:
-            kind.fold(now)
-        self._filled.clear()
+        now, filled = self._clock.monotonic(), self._filled
+        self._filled = []
+        for kind in filled:
+            try:
+                kind.fold(now)
+            except Exception:
+                log.exception("calls of one kind cannot be counted in the metrics")
 
     def _sort(self, one: Outcome) -> None:
         """Put *one* to those of its kind, which are added up together."""
