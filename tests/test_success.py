@@ -171,6 +171,53 @@ def test_time_that_passes_makes_a_verdict(path: Path):
     assert found["call-90"].success is True
 
 
+@pytest.mark.parametrize("most", [1, 7, 100])
+def test_who_asked_what_is_known_however_much_of_it_is_kept_already(
+    path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+):
+    """A call that asks again is seen, whoever took in the one before: this process, or another that was stopped."""
+    monkeypatch.setattr(keeping, "ASKS", most)
+    monkeypatch.setattr(keeping, "CHUNK", 3)
+    ask = {"request_class": "patient", "user_id": "ann"}
+    for start in range(0, 10, 5):
+        write(path, [a_row(at, **ask, fingerprint=f"f{at}") for at in range(start, start + 5)])
+        catch_up(path, RULES, now=lambda: NOW)
+    write(path, [a_row(100 + at, **ask, fingerprint=f"f{at}") for at in range(0, 10, 3)])
+    catch_up(path, now=lambda: NOW)
+    assert [one.id for one in tasks(path) if one.success is False] == ["call-9", "call-6", "call-3", "call-0"]
+    with closing(sqlite3.connect(path)) as connection:
+        kept_asks = connection.execute("SELECT count(*) FROM task_ask").fetchone()[0]
+    assert kept_asks == {1: 14, 7: 8, 100: 0}[most]
+
+
+def test_two_that_keep_a_ledger_up_know_what_the_other_took_in(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In turns, each finds that a call asks again what the other took in, by rules that one of them brings."""
+    monkeypatch.setattr(keeping, "ASKS", 4)
+    ask = {"request_class": "patient", "user_id": "ann"}
+    with closing(opened(path)) as one, closing(opened(path)) as other:
+        first, second = Keeper(None, now=lambda: NOW), Keeper(RULES, now=lambda: NOW)
+        write(path, [a_row(0, **ask, fingerprint="f0")])
+        keep_up(one, first)  # there are no rules yet
+        for at in range(1, 12):
+            write(path, [a_row(10 * at, **ask, fingerprint=f"f{at // 2}")])
+            keep_up(*((one, first) if at % 3 else (other, second)))
+        keep_up(other, second)
+    assert {task.id for task in tasks(path) if task.success is False} == {f"call-{at}" for at in range(0, 120, 20)}
+
+
+def test_a_ledger_that_keeps_all_who_asked_goes_on(path: Path):
+    """Where nothing says of which rows it is kept who asked what, it is kept of all that were taken in."""
+    ask = {"request_class": "patient", "user_id": "ann", "fingerprint": "f"}
+    rolled(path, [a_row(0, **ask)])
+    with closing(opened(path)) as connection:
+        connection.execute("DELETE FROM task_state WHERE name = 'asked'")
+        connection.execute(
+            "INSERT INTO task_ask VALUES ('f', 'default', 'uann', ?, 'call-0', ?, 'call-0')", (START, START + 1)
+        )
+    found = rolled(path, [a_row(100, **ask)])
+    assert (found["call-0"].success, found["call-100"].success) == (False, True)
+
+
 def test_explicit_beats_inferred_and_the_task_beats_its_calls(path: Path):
     """Feedback over verifiers over what the class declares; of one basis the last call; the task's word over all."""
     accepted = json.dumps([decided("route", "accepted")])

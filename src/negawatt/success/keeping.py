@@ -24,17 +24,25 @@ from negawatt.success.rules import Rule
 log = logging.getLogger(__name__)
 
 CHUNK = 2_000  # rows of one round
+ASKS = 10_000  # rows of which it is put into `task_ask` at once who asked what
 _LEAST_S = 1.0  # between two rounds: what comes in a burst is taken in together
 _REST = 19  # times as long as a round took, nothing is done after it: the roll-up takes a twentieth of one core at most
 _FAILED_S = 5.0
 _OUTCOMES = {1: "success", 0: "failure", None: "unknown"}
 
 
-class _Found(NamedTuple):
-    """What a round has begun from, and what it takes in: rows up to *upto*, and touched tasks up to *seq*."""
+class _State(NamedTuple):
+    """How far the roll-up is, as `sql.STATE` says it."""
 
     mark: int
     rounds: int
+    asked: int
+
+
+class _Found(NamedTuple):
+    """What a round has begun from, and what it takes in: rows up to *upto*, and touched tasks up to *seq*."""
+
+    state: _State
     upto: int
     seq: int
 
@@ -62,14 +70,20 @@ class Keeper:
         if not connection.execute(sql.WAITING, (now,)).fetchone()[0]:
             return False
         found = _made(connection, now)
+        mark, rounds, asked = found.state
         with _transaction(connection, "IMMEDIATE"):
-            if connection.execute(sql.STATE).fetchone() != (found.mark, found.rounds):
+            if _state(connection) != found.state:
                 return True  # somebody else was quicker: what was made is old
             connection.execute(sql.SETTLED, {"seq": found.seq})
             for statement in (sql.BEFORE, sql.TASKS, sql.SUMS, sql.LATENCIES):
                 connection.execute(statement)
-            connection.execute(sql.SET_STATE, (found.upto, found.rounds + 1))
-        if found.mark >= self._old:
+            if found.upto - asked >= ASKS:
+                for statement in sql.KEPT_ASKED:
+                    connection.execute(statement)
+                asked = found.upto
+            connection.execute(sql.SET_STATE, (found.upto, rounds + 1, asked))
+            connection.execute(sql.SET_ASKED_AT, (found.upto, rounds + 1))
+        if mark >= self._old:
             for request_class, success, count in connection.execute(sql.VERDICTS).fetchall():
                 self.verdicts[request_class, _OUTCOMES[success]] += count
         return True
@@ -162,8 +176,14 @@ def _prepare(connection: sqlite3.Connection, rules: tuple[Rule, ...] | None) -> 
     with _transaction(connection, "IMMEDIATE"):
         connection.execute(sql.FORGET_RULES)
         connection.executemany(sql.SET_RULE, rules)
-        _, rounds = connection.execute(sql.STATE).fetchone()
-        connection.execute(sql.SET_STATE, (0, rounds + 1))  # every task is judged anew, while the mark passes its rows
+        rounds = _state(connection).rounds
+        connection.execute(
+            sql.SET_STATE, (0, rounds + 1, 0)
+        )  # every task is judged anew, while the mark passes its rows
+
+
+def _state(connection: sqlite3.Connection) -> _State:
+    return _State(*connection.execute(sql.STATE).fetchone())
 
 
 def _known(connection: sqlite3.Connection) -> tuple[Rule, ...]:
@@ -176,18 +196,27 @@ def _made(connection: sqlite3.Connection, now: float) -> _Found:
     """Make the tasks of the next rows, words and moments anew, in temporary tables."""
     for statement in sql.EMPTIED:
         connection.execute(statement)
-    mark, rounds = connection.execute(sql.STATE).fetchone()
+    state = _state(connection)
+    mark = state.mark
     upto = connection.execute(sql.NEWEST, (mark, CHUNK)).fetchone()[0] or mark
     seq = connection.execute(sql.NEWEST_TOUCH, (CHUNK,)).fetchone()[0] or 0
     values: dict[str, Any] = {"mark": mark, "upto": upto, "seq": seq, "now": now, "most": CHUNK}
     window = connection.execute(sql.WINDOW).fetchone()[0]
-    if window is not None and upto > mark:
-        connection.execute(sql.ASKED, values)
+    _ask(connection, state, upto)
     with _transaction(connection):  # one view of the ledger; others go on writing
-        if window is not None:
-            connection.execute(sql.TOUCHED_BY_RETRIES, {**values, "window": window})
+        for statement in sql.TOUCHED_BY_RETRIES if window is not None else ():
+            connection.execute(statement, {**values, "window": window})
         for statement in (sql.TOUCHED_BY_ROWS, sql.TOUCHED_BY_WORDS, sql.TOUCHED_BY_TIME, *sql.PLACES):
             connection.execute(statement, values)
         for statement in (sql.HEARD, sql.MADE):
             connection.execute(statement, values)
-    return _Found(mark, rounds, upto, seq)
+    return _Found(state, upto, seq)
+
+
+def _ask(connection: sqlite3.Connection, state: _State, upto: int) -> None:
+    """Have who asked what in rows up to *upto* in `task_ask`, or in the temporary table beside it."""
+    since = state.mark
+    if connection.execute(sql.ASKED_AT).fetchone() != (state.mark, state.rounds):  # it is empty, or others did a round
+        connection.execute(sql.FORGET_ASKED)
+        since = state.asked
+    connection.execute(sql.ASKED, {"mark": since, "upto": upto})

@@ -22,14 +22,21 @@ TEMPORARY = (
         useful_tokens INTEGER, least_score REAL, verdict INTEGER, rank INTEGER, due_at REAL
     )""",
     "CREATE INDEX IF NOT EXISTS temp.heard_tasks ON heard (tenant, task)",
+    """CREATE TEMP TABLE IF NOT EXISTS asked (
+        fingerprint TEXT, tenant TEXT, who TEXT, at REAL, call_id TEXT, ended REAL, task TEXT,
+        PRIMARY KEY (fingerprint, tenant, who, at, call_id)
+    ) WITHOUT ROWID""",
+    "CREATE TEMP TABLE IF NOT EXISTS asked_at AS SELECT -1 AS mark, -1 AS round",
     "CREATE TEMP TABLE IF NOT EXISTS made AS SELECT * FROM task LIMIT 0",
     "CREATE TEMP TABLE IF NOT EXISTS before AS SELECT * FROM task LIMIT 0",
 )
 EMPTIED = tuple(f"DELETE FROM temp.{name}" for name in ("touched", "place", "heard", "made", "before"))
 
-# The last row that was taken in, and how many rounds there were: another process may keep the same ledger up.
+# The last row that was taken in, how many rounds there were (another process may keep the same ledger up), and the last
+# row of which `task_ask` has who asked what: every row that was taken in, where nothing says otherwise.
 STATE = """
-SELECT coalesce(max(CASE name WHEN 'mark' THEN value END), 0), coalesce(max(CASE name WHEN 'round' THEN value END), 0)
+SELECT coalesce(max(CASE name WHEN 'mark' THEN value END), 0), coalesce(max(CASE name WHEN 'round' THEN value END), 0),
+    coalesce(max(CASE name WHEN 'asked' THEN value END), max(CASE name WHEN 'mark' THEN value END), 0)
 FROM task_state
 """
 
@@ -39,7 +46,7 @@ def rounds_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute(STATE).fetchone()[1])
 
 
-SET_STATE = "INSERT OR REPLACE INTO task_state VALUES ('mark', ?), ('round', ?)"
+SET_STATE = "INSERT OR REPLACE INTO task_state VALUES ('mark', ?), ('round', ?), ('asked', ?)"
 LAST = "SELECT max(rowid) FROM outcome"
 NEWEST = "SELECT max(rowid) FROM (SELECT rowid FROM outcome WHERE rowid > ? ORDER BY rowid LIMIT ?)"
 WAITING = """
@@ -56,24 +63,31 @@ _NEW = "o.rowid > :mark AND o.rowid <= :upto"
 _ATTEMPT = "o.operation IS NOT 'count_tokens'"
 _LONGEST_S = 3_600  # of a call, as far as it may be found that it was asked again
 
-# Who asked what when, of the classes in which asking again counts.
+# Who asked what when, of the classes in which asking again counts. It comes into `task_ask` many rows at a time, since
+# there each is on a page of its own, and until then into a temporary table, which the rows make anew if it is lost.
 ASKED = f"""
-INSERT OR IGNORE INTO task_ask
+INSERT OR IGNORE INTO temp.asked
 SELECT {_PRINT}, {_TENANT}, {_WHO}, o.received_at, o.id, o.received_at + o.duration_s, {_TASK}
 FROM outcome o JOIN task_rule r ON r.request_class = o.request_class AND r.no_retry_within_s IS NOT NULL
 WHERE {_NEW} AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AND o.aside_for IS NULL AND {_ATTEMPT}
 """
+FORGET_ASKED = "DELETE FROM temp.asked"
+ASKED_AT = "SELECT mark, round FROM temp.asked_at"
+SET_ASKED_AT = "UPDATE temp.asked_at SET mark = ?, round = ?"
+KEPT_ASKED = ("INSERT OR IGNORE INTO task_ask SELECT * FROM temp.asked", FORGET_ASKED)
+_ASKS = ("task_ask", "temp.asked")
 TOUCHED_BY_ROWS = f"INSERT OR IGNORE INTO temp.touched SELECT {_TENANT}, {_TASK} FROM outcome o WHERE {_NEW}"
 NEWEST_TOUCH = "SELECT max(seq) FROM (SELECT seq FROM task_touched ORDER BY seq LIMIT ?)"
 TOUCHED_BY_WORDS = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task_touched WHERE seq <= :seq"
 TOUCHED_BY_TIME = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task WHERE due_at <= :now LIMIT :most"
 # Those whose answer somebody did not take: a new row asks the same again.
-TOUCHED_BY_RETRIES = f"""
-INSERT OR IGNORE INTO temp.touched
-SELECT a.tenant, a.task FROM outcome o
-CROSS JOIN task_ask a ON a.fingerprint = {_PRINT} AND a.tenant = {_TENANT} AND a.who = {_WHO}
-WHERE {_NEW} AND o.aside_for IS NULL AND a.at < o.received_at AND a.at >= o.received_at - :window - {_LONGEST_S}
-"""
+TOUCHED_BY_RETRIES = tuple(
+    f"""INSERT OR IGNORE INTO temp.touched
+    SELECT a.tenant, a.task FROM outcome o
+    CROSS JOIN {asks} a ON a.fingerprint = {_PRINT} AND a.tenant = {_TENANT} AND a.who = {_WHO}
+    WHERE {_NEW} AND o.aside_for IS NULL AND a.at < o.received_at AND a.at >= o.received_at - :window - {_LONGEST_S}"""
+    for asks in _ASKS
+)
 WINDOW = "SELECT max(no_retry_within_s) FROM task_rule"
 SETTLED = "DELETE FROM task_touched WHERE seq <= :seq"
 BEFORE = (
@@ -121,6 +135,12 @@ _CASCADE = _decided(
 _DELIVERED = "o.ending IN ('answered', 'cached', 'coalesced')"
 _ENDED = "o.received_at + o.duration_s"
 
+_AGAIN = " OR ".join(
+    f"""EXISTS (SELECT 1 FROM {asks} a WHERE a.fingerprint = {_PRINT} AND a.tenant = p.tenant AND a.who = {_WHO}
+        AND a.at > {_ENDED} AND a.at <= {_ENDED} + r.no_retry_within_s)"""
+    for asks in _ASKS
+)
+
 # What is known of each row, before it comes to a verdict.
 _KNOWN = f"""
 SELECT p.tenant, p.task, p.place, o.id, o.received_at AS at, {_ENDED} AS ended, o.aside_for IS NOT NULL AS aside,
@@ -137,9 +157,7 @@ SELECT p.tenant, p.task, p.place, o.id, o.received_at AS at, {_ENDED} AS ended, 
     {_SCHEMA} AS schema_kept, {_CASCADE} AS cascade, r.request_class IS NOT NULL AS ruled, r.schema_valid,
     r.has_schema AND o.cache IN ('exact', 'semantic', 'coalesced', 'offload') AS kept_as_valid, r.no_retry_within_s,
     r.no_retry_within_s IS NOT NULL AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AS may_ask_again,
-    r.no_retry_within_s IS NOT NULL AND EXISTS (
-        SELECT 1 FROM task_ask a WHERE a.fingerprint = {_PRINT} AND a.tenant = p.tenant AND a.who = {_WHO}
-            AND a.at > {_ENDED} AND a.at <= {_ENDED} + r.no_retry_within_s) AS asked_again
+    r.no_retry_within_s IS NOT NULL AND ({_AGAIN}) AS asked_again
 FROM temp.place p CROSS JOIN outcome o ON o.rowid = p.place
 LEFT JOIN task_rule r ON r.request_class = o.request_class
 WHERE {_ATTEMPT}
