@@ -24,7 +24,7 @@ from negawatt.success.rules import Rule
 log = logging.getLogger(__name__)
 
 CHUNK = 2_000  # rows of one round
-ASKS = 10_000  # rows of which it is put into `task_ask` at once who asked what
+ASKS = 20_000  # rows of which it is put into `task_ask` at once who asked what
 _LEAST_S = 1.0  # between two rounds: what comes in a burst is taken in together
 _REST = 19  # times as long as a round took, nothing is done after it: the roll-up takes a twentieth of one core at most
 _FAILED_S = 5.0
@@ -204,7 +204,7 @@ def _made(connection: sqlite3.Connection, now: float) -> _Found:
     window = connection.execute(sql.WINDOW).fetchone()[0]
     _ask(connection, state, upto)
     with _transaction(connection):  # one view of the ledger; others go on writing
-        for statement in sql.TOUCHED_BY_RETRIES if window is not None else ():
+        for statement in (sql.ALIKE, *sql.TOUCHED_BY_RETRIES) if window is not None else ():
             connection.execute(statement, {**values, "window": window})
         for statement in (sql.TOUCHED_BY_ROWS, sql.TOUCHED_BY_WORDS, sql.TOUCHED_BY_TIME, *sql.PLACES):
             connection.execute(statement, values)

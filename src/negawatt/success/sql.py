@@ -27,10 +27,11 @@ TEMPORARY = (
         PRIMARY KEY (fingerprint, tenant, who, at, call_id)
     ) WITHOUT ROWID""",
     "CREATE TEMP TABLE IF NOT EXISTS asked_at AS SELECT -1 AS mark, -1 AS round",
+    "CREATE TEMP TABLE IF NOT EXISTS alike (place INTEGER PRIMARY KEY)",
     "CREATE TEMP TABLE IF NOT EXISTS made AS SELECT * FROM task LIMIT 0",
     "CREATE TEMP TABLE IF NOT EXISTS before AS SELECT * FROM task LIMIT 0",
 )
-EMPTIED = tuple(f"DELETE FROM temp.{name}" for name in ("touched", "place", "heard", "made", "before"))
+EMPTIED = tuple(f"DELETE FROM temp.{name}" for name in ("alike", "touched", "place", "heard", "made", "before"))
 
 # The last row that was taken in, how many rounds there were (another process may keep the same ledger up), and the last
 # row of which `task_ask` has who asked what: every row that was taken in, where nothing says otherwise.
@@ -75,17 +76,30 @@ FORGET_ASKED = "DELETE FROM temp.asked"
 ASKED_AT = "SELECT mark, round FROM temp.asked_at"
 SET_ASKED_AT = "UPDATE temp.asked_at SET mark = ?, round = ?"
 KEPT_ASKED = ("INSERT OR IGNORE INTO task_ask SELECT * FROM temp.asked", FORGET_ASKED)
-_ASKS = ("task_ask", "temp.asked")
 TOUCHED_BY_ROWS = f"INSERT OR IGNORE INTO temp.touched SELECT {_TENANT}, {_TASK} FROM outcome o WHERE {_NEW}"
 NEWEST_TOUCH = "SELECT max(seq) FROM (SELECT seq FROM task_touched ORDER BY seq LIMIT ?)"
 TOUCHED_BY_WORDS = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task_touched WHERE seq <= :seq"
 TOUCHED_BY_TIME = "INSERT OR IGNORE INTO temp.touched SELECT tenant, id FROM task WHERE due_at <= :now LIMIT :most"
+_ASKS = ("task_ask", "temp.asked")
+
+
+def _asks(tenant: str, condition: str) -> str:
+    """Return whether who asked the row's question asked it in another call, such that *condition* holds."""
+    same = f"a.fingerprint = {_PRINT} AND a.tenant = {tenant} AND a.who = {_WHO}"
+    return " OR ".join(f"EXISTS (SELECT 1 FROM {asks} a WHERE {same} AND {condition})" for asks in _ASKS)
+
+
+# New rows that ask what was asked before or after: few, so that for the others it need not be looked up again.
+ALIKE = f"""
+INSERT INTO temp.alike
+SELECT o.rowid FROM outcome o WHERE {_NEW} AND ({_asks(_TENANT, "a.call_id <> o.id")})
+"""
 # Those whose answer somebody did not take: a new row asks the same again.
 TOUCHED_BY_RETRIES = tuple(
     f"""INSERT OR IGNORE INTO temp.touched
-    SELECT a.tenant, a.task FROM outcome o
+    SELECT a.tenant, a.task FROM temp.alike n CROSS JOIN outcome o ON o.rowid = n.place
     CROSS JOIN {asks} a ON a.fingerprint = {_PRINT} AND a.tenant = {_TENANT} AND a.who = {_WHO}
-    WHERE {_NEW} AND o.aside_for IS NULL AND a.at < o.received_at AND a.at >= o.received_at - :window - {_LONGEST_S}"""
+    WHERE o.aside_for IS NULL AND a.at < o.received_at AND a.at >= o.received_at - :window - {_LONGEST_S}"""
     for asks in _ASKS
 )
 WINDOW = "SELECT max(no_retry_within_s) FROM task_rule"
@@ -135,11 +149,7 @@ _CASCADE = _decided(
 _DELIVERED = "o.ending IN ('answered', 'cached', 'coalesced')"
 _ENDED = "o.received_at + o.duration_s"
 
-_AGAIN = " OR ".join(
-    f"""EXISTS (SELECT 1 FROM {asks} a WHERE a.fingerprint = {_PRINT} AND a.tenant = p.tenant AND a.who = {_WHO}
-        AND a.at > {_ENDED} AND a.at <= {_ENDED} + r.no_retry_within_s)"""
-    for asks in _ASKS
-)
+_AGAIN = _asks("p.tenant", f"a.at > {_ENDED} AND a.at <= {_ENDED} + r.no_retry_within_s")
 
 # What is known of each row, before it comes to a verdict.
 _KNOWN = f"""
@@ -157,7 +167,8 @@ SELECT p.tenant, p.task, p.place, o.id, o.received_at AS at, {_ENDED} AS ended, 
     {_SCHEMA} AS schema_kept, {_CASCADE} AS cascade, r.request_class IS NOT NULL AS ruled, r.schema_valid,
     r.has_schema AND o.cache IN ('exact', 'semantic', 'coalesced', 'offload') AS kept_as_valid, r.no_retry_within_s,
     r.no_retry_within_s IS NOT NULL AND o.fingerprint IS NOT NULL AND {_WHO} IS NOT NULL AS may_ask_again,
-    r.no_retry_within_s IS NOT NULL AND ({_AGAIN}) AS asked_again
+    CASE WHEN r.no_retry_within_s IS NOT NULL AND (p.place <= :mark OR p.place IN (SELECT place FROM temp.alike))
+        AND ({_AGAIN}) THEN 1 ELSE 0 END AS asked_again
 FROM temp.place p CROSS JOIN outcome o ON o.rowid = p.place
 LEFT JOIN task_rule r ON r.request_class = o.request_class
 WHERE {_ATTEMPT}
