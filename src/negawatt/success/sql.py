@@ -49,7 +49,8 @@ def rounds_of(connection: sqlite3.Connection) -> int:
 
 SET_STATE = "INSERT OR REPLACE INTO task_state VALUES ('mark', ?), ('round', ?), ('asked', ?)"
 LAST = "SELECT max(rowid) FROM outcome"
-NEWEST = "SELECT max(rowid) FROM (SELECT rowid FROM outcome WHERE rowid > ? ORDER BY rowid LIMIT ?)"
+# The last of at most so many rows after one, which is where rows go on: nobody has to count them.
+NEWEST = "SELECT min(min(rowid) - 1 + ?2, (SELECT max(rowid) FROM outcome)) FROM outcome WHERE rowid > ?1"
 WAITING = """
 SELECT EXISTS (SELECT 1 FROM outcome WHERE rowid > coalesce((SELECT value FROM task_state WHERE name = 'mark'), 0))
     OR EXISTS (SELECT 1 FROM task_touched) OR EXISTS (SELECT 1 FROM task WHERE due_at <= ?)
