@@ -6,6 +6,7 @@ What counts as a hit, and what it saved, is what reports say (`negawatt.proof.fi
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -82,11 +83,11 @@ class Sums(NamedTuple):
     levers: dict[tuple[Any, ...], list[Any]]
     groups: dict[tuple[Any, ...], list[Any]]
     actions: dict[tuple[Any, ...], list[Any]]
-    times: dict[tuple[int, str, str], Counts]
+    times: defaultdict[tuple[int, str, str], defaultdict[int, int]]
 
     def whole_times(self) -> dict[tuple[int, str, str], Counts]:
         """Return *times*, with those of all classes together."""
-        found = dict(self.times)
+        found: dict[tuple[int, str, str], Counts] = dict(self.times)
         for (slot, _, what), counts in self.times.items():
             every = found.setdefault((slot, ALL, what), {})
             for bucket, n in counts.items():
@@ -95,7 +96,7 @@ class Sums(NamedTuple):
 
 
 def nothing() -> Sums:
-    return Sums({}, {}, {}, {})
+    return Sums({}, {}, {}, defaultdict(lambda: defaultdict(int)))
 
 
 def add_rows(rows: Iterable[Row], sums: Sums) -> None:
@@ -107,11 +108,9 @@ def add_rows(rows: Iterable[Row], sums: Sums) -> None:
     alike: dict[tuple[Any, ...], list[Any]] = {}
     for slot, request_class, ending, grp, seconds, first, decisions in rows:
         if ending in DELIVERED:
-            counts, bucket = times.setdefault((slot, request_class, "duration"), {}), bucket_of(seconds)
-            counts[bucket] = counts.get(bucket, 0) + 1
+            times[slot, request_class, "duration"][bucket_of(seconds)] += 1
         if first is not None:
-            counts, bucket = times.setdefault((slot, request_class, "ttft"), {}), bucket_of(first)
-            counts[bucket] = counts.get(bucket, 0) + 1
+            times[slot, request_class, "ttft"][bucket_of(first)] += 1
         decided: list[str] = []
         for d in decisions:
             if d.saved is not None:

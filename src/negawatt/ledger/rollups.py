@@ -14,14 +14,14 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from negawatt.ledger import sql_rollups as sql
-from negawatt.ledger.decisions import add_rows, nothing, rows_of
+from negawatt.ledger.decisions import Row, add_rows, nothing, rows_of
 from negawatt.ledger.histograms import text_of, together
 from negawatt.ledger.rollup_tables import ACTIONS, CALLS, LEVER_GROUPS, LEVERS, MOST, SLOT_S, SPANS, TABLES
 
@@ -59,16 +59,20 @@ def gather(connection: sqlite3.Connection, rows: str, values: dict[str, int]) ->
         connection.execute(statement)
     for statement in sql.gather(rows):
         connection.execute(statement, values)
-    sums, text = nothing(), sql.told(rows)
-    steps = range(values["first"], values["last"], _PER_TEXT) if rows == sql.NEW else (0,)
-    for first in steps:
-        last = min(first + _PER_TEXT, values["last"]) if rows == sql.NEW else values["last"]
-        found = connection.execute(text, {**values, "first": first, "last": last}).fetchone()[0]
-        add_rows(rows_of(found), sums)
+    sums = nothing()
+    add_rows(_told(connection, rows, values), sums)
     for table, by in ((LEVERS, sums.levers), (LEVER_GROUPS, sums.groups), (ACTIONS, sums.actions)):
         _put(connection, sql.put(table), [[*key, *told] for key, told in by.items()])
     times = sums.whole_times()
     _put(connection, sql.PUT_TIMES, [[*key, text_of(counts)] for key, counts in times.items()])
+
+
+def _told(connection: sqlite3.Connection, rows: str, values: dict[str, int]) -> Iterator[Row]:
+    text = sql.told(rows)
+    steps = range(values["first"], values["last"], _PER_TEXT) if rows == sql.NEW else (0,)
+    for first in steps:
+        last = min(first + _PER_TEXT, values["last"]) if rows == sql.NEW else values["last"]
+        yield from rows_of(connection.execute(text, {**values, "first": first, "last": last}).fetchone()[0])
 
 
 def _put(connection: sqlite3.Connection, statement: str, rows: list[list[Any]]) -> None:
