@@ -12,7 +12,10 @@ import sqlite3
 
 from negawatt.ledger.sql_success import BLOCK_S, BUCKETS, GROUPINGS, MAY, MEASURES
 
+# What a round makes, and who asked what, lies in memory as long as it is no more than 8 MB; all else in a file.
 TEMPORARY = (
+    "PRAGMA temp.cache_size = -8000",
+    "PRAGMA temp.journal_mode = MEMORY",
     "CREATE TEMP TABLE IF NOT EXISTS touched (tenant TEXT, id TEXT, PRIMARY KEY (tenant, id)) WITHOUT ROWID",
     "CREATE TEMP TABLE IF NOT EXISTS place (place INTEGER PRIMARY KEY, tenant TEXT, task TEXT)",
     """CREATE TEMP TABLE IF NOT EXISTS heard (
