@@ -177,9 +177,8 @@ def _prepare(connection: sqlite3.Connection, rules: tuple[Rule, ...] | None) -> 
         connection.execute(sql.FORGET_RULES)
         connection.executemany(sql.SET_RULE, rules)
         rounds = _state(connection).rounds
-        connection.execute(
-            sql.SET_STATE, (0, rounds + 1, 0)
-        )  # every task is judged anew, while the mark passes its rows
+        # Every task is judged anew, while the mark passes its rows.
+        connection.execute(sql.SET_STATE, (0, rounds + 1, 0))
 
 
 def _state(connection: sqlite3.Connection) -> _State:
