@@ -2,12 +2,13 @@
 
 Input: a quarter more than the tokens that its kind of call had at most for each byte; of a kind that is not known yet
 one token a byte, which text never exceeds. Output: the limit that the request has; without one, twice the most that its
-kind has used, for the lengths of answers have long tails; of an unknown kind what the configuration says. Input counts
-as written to the provider's cache where that costs more.
+kind has used, and more where lengths have long tails (`Lengths`); of an unknown kind what the configuration says. Input
+counts as written to the provider's cache where that costs more.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ Amounts = tuple[int, int | None, int | None]
 _GENERATES = frozenset({"chat", "text_completion"})
 _LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")  # of the output, in any protocol
 _RECENT = 50  # calls: what the last 50 to 100 of a kind used at most is believed of the next
+_MOST_TIMES = 4
 _MOST_KINDS = 4096
 _MOST_AMOUNTS = 512  # of each kind
 _RATIO = 1024  # ratios of tokens to bytes are kept in whole parts of this
@@ -53,6 +55,32 @@ class Most:
             self.value = max(self.value, number)
 
 
+class Lengths(Most):
+    """The lengths of answers that came last."""
+
+    __slots__ = ("_total", "_total_before")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._total = self._total_before = 0
+
+    def add(self, number: int) -> None:
+        super().add(number)
+        if self._seen == 1:
+            self._total_before, self._total = self._total, 0
+        self._total += number
+
+    def next(self, usual: int) -> int:
+        """Return what the next one is not likely to exceed.
+
+        Twice the most; as many times as the most is above the mean, where that is more: the longer a tail was, the
+        longer it may be yet. But then no more than `_MOST_TIMES`, and no more than is *usual* of what is unknown.
+        """
+        seen = self._seen + (_RECENT if self.count > _RECENT else 0)
+        times = self.value * seen / max(1, self._total + self._total_before)
+        return max(2 * self.value, min(math.ceil(min(times, _MOST_TIMES) * self.value), usual))
+
+
 class Kind:
     """What the recent calls of one class to one target used at most, and what amounts came to.
 
@@ -64,7 +92,7 @@ class Kind:
 
     def __init__(self) -> None:
         self.ratios = Most()
-        self.outputs = Most()
+        self.outputs = Lengths()
         self.amounts: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
         self.used: dict[tuple[Usage, int], Amounts] = {}
 
@@ -107,7 +135,7 @@ class Foresight:
             limit = limit_of(get)
             if limit is None:
                 known = kind.outputs.count >= settings.least_seen and not settings.limit_output
-                limit = 2 * kind.outputs.value if known else settings.output_tokens
+                limit = kind.outputs.next(settings.output_tokens) if known else settings.output_tokens
             if get("n") is not None or get("best_of") is not None:
                 limit *= _answers(get)
         tokens: int = inputs + limit
