@@ -93,8 +93,8 @@ class Kind:
     def __init__(self) -> None:
         self.ratios = Most()
         self.outputs = Lengths()
-        self.amounts: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
-        self.used: dict[tuple[Usage, int], Amounts] = {}
+        self.amounts: dict[tuple[Any, ...], Amounts] = {}
+        self.used: dict[tuple[Usage, float], Amounts] = {}
 
 
 class Foresight:
@@ -109,22 +109,12 @@ class Foresight:
         self._priced = priced  # some budget is in money or energy
         self._kinds: dict[tuple[str, str, str], Kind] = {}
 
-    def kind(self, call: Call) -> Kind:
-        """Return what is known of calls like this one to its first target."""
-        target = call.targets[0]
+    def of(self, call: Call) -> tuple[Kind, Amounts]:
+        """Return what an attempt at the first target of *call* may cost, and of which kind it is."""
+        target, request, settings = call.targets[0], call.request, self._settings
         key = (call.request_class, target.provider, target.model)
-        kind = self._kinds.get(key)
-        if kind is None:
-            while len(self._kinds) >= _MOST_KINDS:  # models may be named by callers: keep the table bounded
-                del self._kinds[next(iter(self._kinds))]
-            kind = self._kinds[key] = Kind()
-        return kind
-
-    def of(self, call: Call, kind: Kind) -> Amounts:
-        """Return what an attempt at the first target of *call* may cost."""
-        request, settings = call.request, self._settings
-        get = request.data.get
-        body = request.body
+        kind = self._kinds.get(key) or self._new(key)
+        get, body = request.data.get, request.body
         inputs = len(body)
         if kind.ratios.count >= settings.least_seen:
             most = kind.ratios.value
@@ -140,22 +130,26 @@ class Foresight:
                 limit *= _answers(get)
         tokens: int = inputs + limit
         if not self._priced:
-            return tokens, None, None
+            return kind, (tokens, None, None)
         tier = "fast" if get("speed") == "fast" else get("service_tier")
         hour = b'"1h"' in body
-        key = (inputs, limit, tier if isinstance(tier, str) else None, hour, int(call.received_at // _QUARTER_S))
-        found = kind.amounts.get(key)
+        case = (inputs, limit, tier if isinstance(tier, str) else None, hour, call.received_at // _QUARTER_S)
+        found = kind.amounts.get(case)
         if found is None or call.wire.operation == "rerank":
-            found = self._amounts(call, inputs, limit, tier, hour=hour)
+            found = (tokens, *self._amounts(call, inputs, limit, tier, hour=hour))
             if len(kind.amounts) >= _MOST_AMOUNTS:
                 kind.amounts.clear()
-            kind.amounts[key] = found
-        return tokens, found[0], found[1]
+            kind.amounts[case] = found
+        return kind, found
+
+    def _new(self, key: tuple[str, str, str]) -> Kind:
+        while len(self._kinds) >= _MOST_KINDS:  # models may be named by callers: keep the table bounded
+            del self._kinds[next(iter(self._kinds))]
+        kind = self._kinds[key] = Kind()
+        return kind
 
     def limited(self, call: Call) -> Call:
         """Return *call* with a limit of its answer, where it has none and its protocol has a word for it."""
-        if not self._settings.limit_output:
-            return call
         name, request = call.wire.name, call.request
         if name not in limits.PROTOCOLS or limit_of(request.data.get) is not None:
             return call
@@ -173,7 +167,7 @@ class Foresight:
                 kind.outputs.add(-(-usage.output_tokens // _answers(get)))
         if not self._priced:
             return usage.total_tokens, None, None
-        key = (usage, int(call.received_at // _QUARTER_S))
+        key = (usage, call.received_at // _QUARTER_S)
         used = kind.used.get(key)
         if used is None:
             if len(kind.used) >= _MOST_AMOUNTS:

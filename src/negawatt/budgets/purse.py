@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from negawatt.budgets import Books, How, LineId, Reservation, Short
+from negawatt.budgets import Books, How, LineId, Lines, Reservation, Short
 from negawatt.budgets.foresee import Foresight, Kind
-from negawatt.budgets.rules import Payers, Rule, Rules, facts_of
+from negawatt.budgets.rules import Payers, Rule, Rules
 from negawatt.budgets.states import BudgetState, moment, states
 from negawatt.budgets.waiting import Turn, Waiting
 from negawatt.call import Attempt, Call, Target
@@ -46,21 +46,14 @@ class Counts(Protocol):
 class Paid(Reservation):
     """A reservation, with all that it takes to settle it."""
 
-    __slots__ = ("call", "kind", "payers", "purse")
+    __slots__ = ("call", "kind", "payers")
 
-    def __init__(self, purse: Purse, call: Call, payers: Payers, kind: Kind, amounts: Sequence[int]) -> None:
-        self.lines, self.amounts = payers.lines(purse.now()), amounts
+    def __init__(self, lines: Lines, amounts: Sequence[int], call: Call, payers: Payers, kind: Kind) -> None:
+        self.lines, self.amounts = lines, amounts
         self.open, self.id = False, ""
-        self.purse = purse
         self.call = call
         self.payers = payers
         self.kind = kind
-
-    def settle(self, attempt: Attempt) -> None:
-        self.purse.settle(self, attempt)
-
-    def left(self) -> tuple[str, float]:
-        return self.purse.left(self)
 
 
 class Purse:
@@ -82,7 +75,6 @@ class Purse:
         self._books = books
         self._accounts = accounts
         self._clock = clock
-        self.now = clock.time
         self._counts = counts
         priced = self._rules.units != {"tokens"}
         self._foresight = Foresight(settings, accounts, priced=priced, newer_word=newer_word)
@@ -95,41 +87,40 @@ class Purse:
 
     def limited(self, call: Call) -> Call:
         """Return *call* as it is to be asked: with a limit of its answer, where the configuration wants one."""
-        return self._foresight.limited(call)
+        return self._foresight.limited(call) if self._settings.limit_output else call
 
     async def reserve(self, call: Call) -> Settle | None:
         """Reserve what an attempt at the first target of *call* may cost, and return who is to be told what it did.
 
         None: nobody pays for it. Raises `BudgetExceeded`, and `BudgetsUnavailable` where the books cannot be asked.
         """
-        payers = self._rules.of(facts_of(call)) if call.wire.billed else None
+        payers = self._rules.of(call) if call.wire.billed else None
         if payers is None:
             return None
-        kind = self._foresight.kind(call)
-        paid = self._paid(call, payers, kind)
+        paid = self._paid(call, payers)
         try:
-            if self._waiting.any or await self._books.reserve(paid) is not None:
+            if self._waiting.lines or await self._books.reserve(paid) is not None:
                 paid = await self._later(paid)
             self._down = False
         except StoreError as error:
             self._unasked(error)
             return None
         if payers.own:
-            call.trail.budget_left = paid.left
-        return paid.settle
+            call.trail.budget_left = partial(self._left, paid)
+        return partial(self._settle, paid)
 
-    def _paid(self, call: Call, payers: Payers, kind: Kind) -> Paid:
+    def _paid(self, call: Call, payers: Payers) -> Paid:
         """Return what is to be reserved for *call* at this moment."""
-        amounts: Sequence[Any] = self._foresight.of(call, kind)
-        claimed = [amounts[unit] for unit in payers.units]
+        kind, amounts = self._foresight.of(call)
+        claimed: Sequence[Any] = [amounts[unit] for unit in payers.units]
         if None in claimed:
             for place, amount in enumerate(claimed):
                 if amount is None and payers.rules[place].budget.unknown == "refuse":
                     raise self._unpriced(call, payers.rules[place])
             claimed = [amount or 0 for amount in claimed]
-        return Paid(self, call, payers, kind, claimed)
+        return Paid(payers.lines(self._clock.time()), claimed, call, payers, kind)
 
-    def settle(self, paid: Paid, attempt: Attempt) -> None:
+    def _settle(self, paid: Paid, attempt: Attempt) -> None:
         """Put what *attempt* has used in the place of what was reserved for it."""
         how: list[How] | None = None
         if not attempt.billed:
@@ -145,10 +136,10 @@ class Purse:
                        for place, one in enumerate(spent)]  # fmt: skip
                 spent = [paid.amounts[place] if one is None else one for place, one in enumerate(spent)]
         self._books.settle(paid, spent, how)
-        if self._waiting.any:
+        if self._waiting.lines:
             self._waiting.wake(line[:2] for line in paid.lines.ids)
 
-    def left(self, paid: Paid) -> tuple[str, float]:
+    def _left(self, paid: Paid) -> tuple[str, float]:
         """Return which of the caller's own budgets has least left, and its share."""
         lines, rules = paid.lines, paid.payers.rules
         shares = [(1.0 - self._books.held(lines.ids[place]) / lines.limits[place], place) for place in paid.payers.own]
@@ -183,7 +174,7 @@ class Purse:
         call, payers = paid.call, paid.payers
         while True:
             # Anew: the period may have ended meanwhile, and more is known of calls of its kind.
-            paid = self._paid(call, payers, paid.kind)
+            paid = self._paid(call, payers)
             left_s = math.inf if call.deadline is None else call.deadline.left_s - _SPARE_S
             wait_s = left_s
             if turn.first:
@@ -247,7 +238,7 @@ class Purse:
 
     def cheaper(self, call: Call) -> str | None:
         """Return the policy that is to choose for *call*, because a budget is nearly used up; None: as it is."""
-        payers = self._rules.of(facts_of(call)) if self._downgrades and call.wire.billed else None
+        payers = self._rules.of(call) if self._downgrades and call.wire.billed else None
         if payers is None:
             return None
         for rule, line in zip(payers.rules, payers.lines(self._clock.time()).ids, strict=True):

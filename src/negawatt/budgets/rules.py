@@ -12,6 +12,7 @@ import orjson
 from negawatt.budgets import Lines
 from negawatt.budgets.periods import Period, period_of, zone_of
 from negawatt.call import Call
+from negawatt.caller import Caller
 from negawatt.config_budgets import Budget, Patterns, Whose
 
 SCALES: Mapping[str, int] = {"tokens": 1, "usd": 10**12, "joules": 1000}
@@ -19,6 +20,7 @@ SCALES: Mapping[str, int] = {"tokens": 1, "usd": 10**12, "joules": 1000}
 
 _DIMENSIONS = ("key", "user", "tenant", "class", "model")
 _MOST_KEPT = 10_000
+_NOBODY = Caller()
 
 
 class Facts(NamedTuple):
@@ -30,15 +32,6 @@ class Facts(NamedTuple):
     request_class: str
     model: str
     named: tuple[str, ...]  # budgets that the key names
-
-
-def facts_of(call: Call) -> Facts:
-    """Return the facts of *call*, of which its first target is asked."""
-    caller = call.caller
-    model = call.targets[0].name
-    if caller is None:
-        return Facts(None, None, "default", call.request_class, model, ())
-    return Facts(caller.key_id, caller.user, caller.tenant, call.request_class, model, caller.budgets)
 
 
 class Rule:
@@ -108,13 +101,18 @@ class Rules:
     def __init__(self, budgets: Sequence[Budget]) -> None:
         self.rules = tuple(Rule(budget) for budget in budgets)
         self.units = frozenset(rule.unit for rule in self.rules)
-        self._kept: dict[Facts, Payers | None] = {}
+        self._kept: dict[tuple[object, ...], Payers | None] = {}
 
-    def of(self, facts: Facts) -> Payers | None:
-        """Return who pays; None where nobody does."""
-        found = self._kept.get(facts, self)
-        if found is not self:
-            return found  # type: ignore[return-value]
+    def of(self, call: Call) -> Payers | None:
+        """Return who pays for *call*, of which its first target is asked; None where nobody does."""
+        caller, model = call.caller or _NOBODY, call.targets[0].name
+        facts = (caller.key_id, caller.user, caller.tenant, call.request_class, model, caller.budgets)
+        try:
+            return self._kept[facts]
+        except KeyError:
+            return self._new(Facts(*facts))
+
+    def _new(self, facts: Facts) -> Payers | None:
         if len(self._kept) >= _MOST_KEPT:  # users and models may be named by callers
             self._kept.clear()
         pairs = [(rule, value) for rule in self.rules if (value := rule.value(facts)) is not None]

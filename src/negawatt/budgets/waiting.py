@@ -36,30 +36,26 @@ class Turn:
 
 
 class Waiting:
-    """All who wait."""
+    """All who wait, in *lines*: by budget, and none where nobody waits."""
 
     def __init__(self) -> None:
-        self._lines: dict[Whose, deque[Turn]] = {}
-
-    @property
-    def any(self) -> bool:
-        return bool(self._lines)
+        self.lines: dict[Whose, deque[Turn]] = {}
 
     def count(self, whose: Whose) -> int:
         """Return how many wait for this budget."""
-        return len(self._lines.get(whose, ()))
+        return len(self.lines.get(whose, ()))
 
     def wake(self, several: Iterable[Whose]) -> None:
         """Something came back to these: whoever waits first may try."""
-        if self._lines:
+        if self.lines:
             for whose in several:
-                if whose in self._lines:
-                    self._lines[whose][0].call()
+                if whose in self.lines:
+                    self.lines[whose][0].call()
 
     @asynccontextmanager
     async def turn(self, whose: Whose) -> AsyncIterator[Turn]:
         """Take the last place, and leave it in the end, whatever happens; then it is the next one's turn."""
-        others = self._lines.setdefault(whose, deque())
+        others = self.lines.setdefault(whose, deque())
         mine = Turn(others)
         others.append(mine)
         try:
@@ -67,6 +63,6 @@ class Waiting:
         finally:
             others.remove(mine)
             if not others:
-                del self._lines[whose]
+                del self.lines[whose]
             else:
                 others[0].call()
