@@ -6,12 +6,12 @@ second opinions, renewals. What a cache answers costs nothing and never comes he
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from negawatt.beside import beside
 from negawatt.budgets import Books, How, LineId, Lines, Reservation, Short
 from negawatt.budgets.foresee import Foresight, Kind
 from negawatt.budgets.rules import Payers, Rule, Rules
@@ -30,7 +30,6 @@ _SPARE_S = 0.05  # before the call's deadline: who is refused then is told why
 _EARLY_S = 0.002  # an event loop's timer may wake a moment early
 _NEARLY = 0.9  # share of a limit: what refuses a call when so much is spent, is used up
 _MOST_USED_UP = 10_000  # budgets of which that is kept
-_MANY = 1_000  # lines: more are worked out in a thread, for calls do not wait for who looks on
 _SOON_S = 1.0  # after which it may be tried again, where what is missing is only reserved
 Settle = Callable[[Attempt], None]
 
@@ -263,4 +262,4 @@ class Purse:
         """
         lines, now = await self._books.lines(), self._clock.time()
         work = partial(states, self._rules.rules, lines, now, refusing=frozenset(self._used_up), most=most)
-        return work() if len(lines) < _MANY else await asyncio.to_thread(work)
+        return await beside(lines, work)

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from negawatt.beside import beside
 from negawatt.clock import Clock
 from negawatt.config_watch import Alerts, Severity
 from negawatt.errors import NegawattError
@@ -188,8 +189,9 @@ class Watch:
         if sources.budgets is not None:
             try:
                 standing, known = await sources.budgets(), {one.fingerprint for one in self.life.open}
-                look = partial(_worth, standing, self._settings.budget_forecast, now, known)
-                found += look() if len(standing) < _MANY else await asyncio.to_thread(look)
+                found += await beside(
+                    standing, partial(_worth_a_word, standing, self._settings.budget_forecast, now, known)
+                )
             except NegawattError as error:
                 found += self._as_they_were("budget_burn", error)
         return found
@@ -267,7 +269,6 @@ class Watch:
         return samples(self._standings, self.life, self.delivery)
 
 
-_MANY = 1_000  # budgets: there may be one for each user; more are looked at in a thread, while calls go on
 _VALUED = ("cost_per_success", "cache_error")
 
 
@@ -324,6 +325,6 @@ def slo_rows(
     return rows
 
 
-def _worth(budgets: Sequence[Budget], forecast: float | None, now: float, known: Set[str]) -> list[Condition]:
+def _worth_a_word(budgets: Sequence[Budget], forecast: float | None, now: float, known: Set[str]) -> list[Condition]:
     """Return what is so of *budgets*, and of what is *known* to have been so whether it still is."""
     return [one for one in budget_conditions(budgets, forecast, now) if one.active or one.fingerprint in known]
