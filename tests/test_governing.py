@@ -195,9 +195,8 @@ async def test_success_is_told_of_all_and_by_the_classes_that_somebody_judged(tm
         assert everything["rate"].mean == pytest.approx(2 / 3)
         assert everything["energy_per_success_wh"]["mean"] == pytest.approx(6 * 3.6 / 2 / 3_600)
         assert everything["latency_to_success_s"] == figure.latency_to_success_s
-        assert (
-            success(START + 6.0, START + 100.0, classes=False) is None
-        )  # t3, and the one of class other: nobody judged them
+        unjudged = success(START + 6.0, START + 100.0, classes=False)  # t3, and the one of class other
+        assert unjudged is None
         assert success(START + 200.0, START + 300.0, classes=False) is None
     ledger.close()
 
