@@ -87,7 +87,7 @@ def _refusal(error: msgspec.ValidationError) -> InvalidRequest:
     field = where.rstrip("`").removeprefix(".")
     unknown = re.search(r"contains unknown field `(.+)`", what)
     if unknown:
-        field, what = unknown[1][:80], "there is no such field here"
+        field, what = unknown[1][:80], f"there is no such field here; known: {', '.join(Said.__struct_fields__)}"
     what = what.replace("`", "")
     message = f"{field}: {what}" if field else f"the request body must be a JSON object: {what}"
     return InvalidRequest(message, param=field or None)
